@@ -1,0 +1,1 @@
+"""Contracts and plain values that every layer shares; imports nothing above it."""

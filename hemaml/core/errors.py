@@ -1,0 +1,65 @@
+"""The one tree of errors that a user can cause or must act on.
+
+    HemamlError (ValueError)
+    ├── ConfigError        a YAML file, an override or an argument is wrong
+    │   └── UnknownName    a name that stands for nothing; lists the known ones
+    ├── DataError          a data set is missing, damaged or inconsistent
+    ├── StoreError         a store (tracking, study, cache, disk) cannot be used
+    └── TrialError         one trial ended without a result
+        ├── OverBudget     more parameters than the sweep allows
+        ├── Diverged       a loss or a score is not a finite number
+        └── OutOfMemory    the device or the machine had no memory left
+
+Each message states the rule, the value received and the next action. The command line prints the
+message alone and exits with a code that is not 0; anything outside this tree is a fault of ours
+and keeps its traceback.
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class HemamlError(ValueError):
+    """Base of every error whose message is meant for the user."""
+
+
+class ConfigError(HemamlError):
+    """A YAML file, an override or an argument breaks a rule."""
+
+
+class UnknownName(ConfigError):
+    """A name that stands for nothing.
+
+    The message lists the known names, nearest first.
+    """
+
+    def __init__(self, kind: str, name: str, known: Iterable[str], *, hint: str = "") -> None:
+        names = sorted(known)
+        near = get_close_matches(name, names, n=len(names) or 1, cutoff=0.4)
+        ordered = near + [n for n in names if n not in near]
+        listed = ", ".join(ordered) if ordered else "none"
+        super().__init__(f"unknown {kind} {name!r}; known: {listed}.{' ' + hint if hint else ''}")
+
+
+class DataError(HemamlError):
+    """A data set is missing, damaged or inconsistent."""
+
+
+class StoreError(HemamlError):
+    """A store (tracking, study, cache, disk) cannot be reached, read or written."""
+
+
+class TrialError(HemamlError):
+    """One trial ended without a result; the sweep goes on."""
+
+
+class OverBudget(TrialError):
+    """The model has more parameters than the sweep allows."""
+
+
+class Diverged(TrialError):
+    """A loss or a score is not a finite number."""
+
+
+class OutOfMemory(TrialError):
+    """The device or the machine had no memory left for the trial."""

@@ -1,0 +1,238 @@
+"""One question as data: an experiment file and its search space, read into frozen models."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from hemaml.core.documents import dump_yaml, override, read_yaml, validated
+from hemaml.core.errors import ConfigError, UnknownName
+from hemaml.core.objective import Objective, load_objective
+from hemaml.core.space import Scalar, Space, load_space
+from hemaml.core.task import Direction
+from hemaml.core.types import Frozen, Point
+
+Sampler = Literal["tpe", "gp", "cmaes", "random", "grid", "nsga2"]
+Pruner = Literal["hyperband", "asha", "median", "none"]
+
+
+class Split(Frozen):
+    """How the part that a sweep may see is divided."""
+
+    folds: int = Field(default=1, ge=1, description="1: one train/validation split; k: k folds.")
+    val: float = Field(default=0.15, gt=0, lt=1, description="Validation share where folds is 1.")
+    seed: int = 0
+    group: Literal["auto", "none"] = Field(
+        default="auto", description="auto: by patient, case or slide where the data has one."
+    )
+
+
+class Goal(Frozen):
+    """One metric that a sweep optimises."""
+
+    metric: str
+    direction: Direction
+
+
+class Sweep(Frozen):
+    """How a space is searched and when the search ends."""
+
+    trials: int = Field(default=20, ge=1, description="Trials that end, whatever their outcome.")
+    hours: float | None = Field(default=None, gt=0, description="No trial starts after these.")
+    patience: int | None = Field(
+        default=None, ge=1, description="Ends after so many trials without a better one."
+    )
+    sampler: Sampler = "tpe"
+    pruner: Pruner = "none"
+    goals: tuple[Goal, ...] = Field(default=(), description="Default: the task's primary metric.")
+    first: tuple[dict[str, Scalar], ...] = Field(
+        default=(), description="Points tried first, such as the paper's own."
+    )
+    max_params: int | None = Field(
+        default=None, ge=1, description="Larger models are rejected before memory is taken."
+    )
+    confirm_seeds: int = Field(default=3, ge=0, description="Seeds the winner is retrained with.")
+    workers: int = Field(default=1, ge=1)
+    checkpoint_seconds: float = Field(
+        default=10, ge=0, description="Work that a kill may cost a trial; 0 checkpoints each step."
+    )
+    engine: Literal["optuna"] = "optuna"
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if len(self.goals) > 1 and self.pruner != "none":
+            raise ValueError(
+                f"`pruner: none` must hold with several goals, but got {self.pruner!r}: "
+                "Optuna cannot compare unfinished trials on several metrics."
+            )
+        if len(self.goals) > 1 and self.sampler == "cmaes":
+            raise ValueError("`sampler: cmaes` takes one goal; with several use tpe, gp or nsga2.")
+        if len(self.goals) > 1 and self.patience is not None:
+            raise ValueError("`patience` needs one goal, since a front has no best trial.")
+        return self
+
+
+class Experiment(Frozen):
+    """An experiment file: one question to one objective on one data set."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_]*$", description="The file's name.")
+    objective: str
+    question: str = Field(description="What the sweep shall answer; shown in the MLflow UI.")
+    data: dict[str, Any]
+    split: Split = Split()
+    params: dict[str, Any] = Field(default={}, description="Fixed parameters of the objective.")
+    space: str | None = Field(default=None, description="Search space; default: the same name.")
+    seed: int = 0
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        default="auto", description="auto: a GPU where there is one; not part of a trial's key."
+    )
+    sweep: Sweep = Sweep()
+    paper: dict[str, str | float] = Field(
+        default={}, description="`source` and the figures a paper reports, shown beside ours."
+    )
+    register_as: str | None = Field(default=None, alias="register")
+
+    @property
+    def task(self) -> str:
+        """Name of the objective's task."""
+        return self.objective.partition(".")[0]
+
+    def document(self) -> dict[str, Any]:
+        """The experiment as plain values, defaults included; reads back equal."""
+        return self.model_dump(mode="json", by_alias=True)
+
+
+class Plan(Frozen):
+    """An experiment with its search space (None for one that only runs a point)."""
+
+    experiment: Experiment
+    space: Space | None = None
+
+    @property
+    def objective(self) -> Objective:
+        """The objective, imported on first use."""
+        return load_objective(self.experiment.objective)
+
+    @property
+    def goals(self) -> tuple[Goal, ...]:
+        """What is optimised: the sweep's goals, else the task's primary metric."""
+        task = self.objective.task
+        primary = Goal(metric=task.primary, direction=task.direction)
+        return self.experiment.sweep.goals or (primary,)
+
+    def params(self, point: Point) -> Frozen:
+        """The objective's parameters at a point: fixed ones and the point's.
+
+        Raises:
+            ConfigError: A name or value that the objective does not allow.
+        """
+        fixed = self.experiment.params
+        return validated(self.objective.params, {**fixed, **point}, "params")
+
+    def yaml(self) -> tuple[str, str]:
+        """The two files as they are in force: experiment and space."""
+        space = self.space.model_dump(mode="json", exclude_defaults=True) if self.space else {}
+        return dump_yaml(self.experiment.document()), dump_yaml(space)
+
+
+def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Plan:
+    """Reads `experiments/<task>/<name>.yaml` and the space it names, and checks both.
+
+    The space is `search_spaces/<task>/<space>.yaml` beside the `experiments` folder; `space:`
+    defaults to the experiment's own name, and may be missing for one that is only run.
+
+    Raises:
+        ConfigError: An unknown key, a wrong value, a range outside the objective's bounds; each
+            with the path of the fault.
+    """
+    path = Path(path)
+    if not path.is_file():
+        known = [str(p) for p in sorted(Path("experiments").glob("*/*.yaml"))]
+        raise UnknownName("experiment", str(path), known)
+    document: dict[str, Any] = {"name": path.stem} | read_yaml(path)
+    for assignment in overrides:
+        document = override(document, assignment)
+    experiment = validated(Experiment, document, path.name)
+    space_path = (
+        path.resolve().parents[2]
+        / "search_spaces"
+        / experiment.task
+        / f"{experiment.space or experiment.name}.yaml"
+    )
+    has_space = experiment.space is not None or space_path.is_file()
+    plan = Plan(experiment=experiment, space=load_space(space_path) if has_space else None)
+    check_plan(plan)
+    return plan
+
+
+def plan_from(document: Mapping[str, Any], space: Mapping[str, Any] | None) -> Plan:
+    """A plan from plain values: the two files as a sweep stored them, or a notebook's dicts."""
+    plan = Plan(
+        experiment=validated(Experiment, document, "experiment"),
+        space=validated(Space, space, "space") if space else None,
+    )
+    check_plan(plan)
+    return plan
+
+
+def check_plan(plan: Plan) -> None:
+    """Puts every end of every range through the objective's parameters, and the budget's floor.
+
+    Raises:
+        ConfigError: What would have failed in a trial, before any trial starts.
+    """
+    known = [field.alias or name for name, field in plan.objective.params.model_fields.items()]
+    for name in [*plan.experiment.params, *(plan.space or ())]:
+        if name not in known:
+            raise UnknownName(f"parameter of {plan.experiment.objective}", name, known)
+    for name in plan.space or ():
+        if name in plan.experiment.params:
+            raise ConfigError(
+                f"a parameter is fixed or searched, but {name!r} is both. "
+                "Remove it from `params:` or from the search space."
+            )
+    if plan.space is None:
+        plan.params({})
+        return
+    for point in plan.experiment.sweep.first:
+        for name in point:
+            if name not in plan.space.root:
+                raise UnknownName("parameter in `sweep.first`", name, plan.space)
+        plan.params(point)
+    sizes = [plan.objective.size(plan.params(corner)) for corner in plan.space.corners()]
+    limit = plan.experiment.sweep.max_params
+    if limit is not None and min(sizes) > limit:
+        raise ConfigError(
+            f"`max_params: {limit}` must allow some point of the space, but the smallest of its "
+            f"corners has {min(sizes)} parameters. Raise it, or widen the space downwards."
+        )
+    if plan.experiment.sweep.sampler == "grid":
+        plan.space.grid()
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What checking one experiment file found: an error, or a summary in words."""
+
+    path: str
+    error: str
+    summary: str
+
+
+def check_files(paths: Sequence[Path], overrides: Sequence[str] = ()) -> list[Checked]:
+    """Checks experiments with their spaces, without training; every file, not the first fault."""
+    checked = []
+    for path in paths:
+        try:
+            plan = load_experiment(path, overrides)
+        except ConfigError as error:
+            checked.append(Checked(str(path), str(error), ""))
+            continue
+        points = [{}] if plan.space is None else list(plan.space.corners())
+        sizes = [plan.objective.size(plan.params(point)) for point in points]
+        searched = ", ".join(plan.space) if plan.space else "nothing"
+        summary = f"searches {searched}; {min(sizes):,} to {max(sizes):,} parameters"
+        checked.append(Checked(str(path), "", summary))
+    return checked

@@ -1,0 +1,45 @@
+"""What makes two trials the same trial."""
+
+import hashlib
+from functools import cache
+from pathlib import Path
+
+from hemaml.core.documents import canonical_json
+from hemaml.core.types import Frozen
+
+COMPUTES = ("core", "data", "nn", "ops", "tasks", "objectives")
+"""Packages whose code a trial's result depends on."""
+
+
+def trial_key(
+    *, objective: str, params: Frozen, data_digest: str, split_digest: str, seed: int
+) -> str:
+    """Hex key of a trial: equal keys give equal results on one kind of device.
+
+    It depends on the objective and the code it runs, the resolved parameters, the content of the
+    data, the split and the seed; never on workers, device, engine, names or folders.
+    """
+    identity = {
+        "objective": objective,
+        "code": code_digest(),
+        "params": params.model_dump(mode="json", by_alias=True),
+        "data": data_digest,
+        "split": split_digest,
+        "seed": seed,
+    }
+    return hashlib.blake2b(canonical_json(identity).encode(), digest_size=16).hexdigest()
+
+
+@cache
+def code_digest() -> str:
+    """Hex digest of the sources that compute results.
+
+    A result must not be reused after the code that gave it has changed.
+    """
+    root = Path(__file__).parents[1]
+    hasher = hashlib.blake2b(digest_size=16)
+    for package in COMPUTES:
+        for path in sorted((root / package).rglob("*.py")):
+            hasher.update(str(path.relative_to(root)).encode())
+            hasher.update(path.read_bytes())
+    return hasher.hexdigest()

@@ -1,0 +1,118 @@
+"""A trainable objective: one model of one paper as a value that any engine can search."""
+
+import importlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+from hemaml.core.cache import Cache
+from hemaml.core.errors import UnknownName
+from hemaml.core.task import Fold, Task
+from hemaml.core.types import Float32Array, Frozen, UInt8Array
+
+State = dict[str, Any]
+"""All that is needed to go on: nested dicts and lists of tensors and plain values, no classes."""
+
+
+class Model(Protocol):
+    """A fitted model. Not thread-safe; each process loads its own.
+
+    `predict` gives one array an image, in order: class probabilities of shape C, or H x W x C for
+    segmentation. `save` writes safetensors and JSON (skops for scikit-learn) into an existing
+    folder, never pickle; `load` on the same class reads them back and predicts equally.
+    `num_trainable` counts the parameters that training changed.
+    """
+
+    @property
+    def num_trainable(self) -> int:
+        """Parameters that training changed."""
+
+    def predict(self, images: Sequence[UInt8Array]) -> list[Float32Array]:
+        """One array an image: C probabilities, or H x W x C."""
+
+    def save(self, folder: Path) -> None:
+        """Writes the model into an existing folder."""
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Reads what `save` wrote."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One validation.
+
+    Attributes:
+        index: Counts validations from 0; goes on from the state after a resume.
+        metrics: `task.score` on the validation part, by the score's own names, and what else the
+            training knows, grouped by slash (`train/loss`, `time/epoch_s`).
+        model: Live reference: it changes once the generator goes on; save what is to be kept.
+        state: Makes the state from which `fit` goes on after this step; called only to checkpoint.
+    """
+
+    index: int
+    metrics: Mapping[str, float]
+    model: Model
+    state: Callable[[], State]
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a fit may use besides its data.
+
+    Attributes:
+        device: A torch device name (`cpu`, `cuda`, `cuda:1`).
+        seed: Fixes initial weights, order of batches and augmentation.
+        cache: For all that does not depend on the trained weights.
+        state: A state of an earlier fit of the same point to go on from, or None.
+    """
+
+    device: str = "cpu"
+    seed: int = 0
+    cache: Cache = field(default_factory=Cache.off)
+    state: State | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """One model of one task, ready to be trained at any point of its parameters.
+
+    Attributes:
+        task: The protocol it belongs to.
+        params: Frozen pydantic class; its fields are the sweepable names, with bounds and meaning.
+        model: The class of the fitted model, for loading.
+        fit: Trains on a fold and yields one `Step` per validation. Raises `Diverged` when a loss
+            is not finite. Knows nothing of Optuna, Ray or MLflow.
+        size: Parameter count without allocating, so that budgets are checked before training.
+        mutable: Parameters that may change when a trial resumes from a state.
+        examples: Points that the contract tests train, small enough for seconds.
+    """
+
+    task: Task
+    params: type[Frozen]
+    model: type[Model]
+    fit: Callable[[Any, Fold, Context], Iterator[Step]]
+    size: Callable[[Any], int]
+    mutable: frozenset[str] = frozenset()
+    examples: tuple[Mapping[str, object], ...] = ({},)
+
+
+def objective_names() -> list[str]:
+    """Names of all objectives: the files below `hemaml/objectives`, as `task.model`."""
+    root = Path(__file__).parents[1] / "objectives"
+    files = root.glob("*/[!_]*.py")
+    return sorted(f"{path.parent.name}.{path.stem}" for path in files)
+
+
+def load_objective(name: str) -> Objective:
+    """The objective at `hemaml/objectives/<task>/<model>.py` for the name `task.model`.
+
+    Raises:
+        UnknownName: No such file.
+    """
+    if name not in objective_names():
+        raise UnknownName("objective", name, objective_names())
+    objective = importlib.import_module(f"hemaml.objectives.{name}").objective
+    assert isinstance(objective, Objective)
+    return objective

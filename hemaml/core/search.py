@@ -1,0 +1,105 @@
+"""What a search and a trial say to each other, whatever the engine."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from hemaml.core.types import Point
+
+Ending = Literal[
+    "finished",  # trained to the end: its values count
+    "pruned",  # the engine stopped it early
+    "over_budget",  # too many parameters: never trained
+    "diverged",  # a loss or score was not finite
+    "out_of_memory",
+    "failed",  # any other error
+    "interrupted",  # killed or Ctrl-C: to be continued by `--resume`
+]
+
+
+class Stopped(Exception):  # noqa: N818 - no error: the engine's word to end a trial early
+    """Raised inside a report when the engine wants no more of the trial."""
+
+
+@dataclass(frozen=True, slots=True)
+class Assigned:
+    """One trial: its number (in the study, or among the splits of a protocol) and its point.
+
+    `seed` replaces the one that follows from the experiment's seed and the point.
+    """
+
+    number: int
+    point: Point
+    seed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a trial ended.
+
+    Attributes:
+        ending: One of the recorded endings.
+        values: One value a goal, in the goals' order; empty unless finished.
+        run_id: The tracked run.
+        key: The trial key: equal for equal objective, data, parameters, seed and code.
+        reason: For the user, where it did not finish.
+        reused_from: Run whose result was taken over instead of training again.
+        excess: Parameters above the budget (at most 0 is allowed), or None without a budget.
+    """
+
+    ending: Ending
+    values: tuple[float, ...] = ()
+    run_id: str = ""
+    key: str = ""
+    reason: str = ""
+    reused_from: str = ""
+    excess: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One thing that happened in a search, for a live view.
+
+    Attributes:
+        kind: `lost` is a trial whose worker died and that will be continued.
+        number: The trial.
+        point: Its point.
+        step: Of a report.
+        value: Of a report: the first goal's metric.
+        outcome: Of an end.
+    """
+
+    kind: Literal["started", "reported", "ended", "lost"]
+    number: int
+    point: Point
+    step: int = 0
+    value: float | None = None
+    outcome: Outcome | None = None
+
+
+Report = Callable[[int, float], None]
+"""Tells the engine a step's value of the first goal; raises `Stopped` to end the trial."""
+
+Evaluate = Callable[[Assigned, Report], Outcome]
+"""Runs one trial. Raises only what must end the whole search (`StoreError`, `ConfigError`)."""
+
+Watch = Callable[[Event], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """Where a search keeps its truth.
+
+    Attributes:
+        name: Unique to the sweep and its space.
+        storage: A journal file or an RDB URL.
+        directions: One a goal.
+        seed: Of the sampler.
+        warm_start: Names of earlier studies of the same space whose results the sampler learns.
+    """
+
+    name: str
+    storage: str
+    directions: tuple[Literal["maximize", "minimize"], ...]
+    seed: int = 0
+    warm_start: tuple[str, ...] = ()

@@ -1,0 +1,65 @@
+"""What a task fixes for all of its objectives: data, splits, score and the metric that decides."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from hemaml.core.dataset import Dataset
+from hemaml.core.types import UInt8Array
+
+if TYPE_CHECKING:
+    from hemaml.core.experiment import Split
+    from hemaml.core.objective import Model
+
+Direction = Literal["maximize", "minimize"]
+
+
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """What `fit` may see. There is no test part here, so `fit` cannot leak it.
+
+    Attributes:
+        train: Labelled images to learn from.
+        val: Labelled images that steer the search (best step, pruning, comparison of trials).
+        unlabelled: Images without labels, for transductive protocols; labels are never passed.
+    """
+
+    train: Dataset
+    val: Dataset
+    unlabelled: Sequence[UInt8Array] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Outer:
+    """One outer split of a paper's protocol: what may be used, and the part scored once."""
+
+    fold: Fold
+    test: Dataset
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """The protocol that all objectives of a task share.
+
+    Attributes:
+        name: `wbc_segmentation`; folder name of its objectives, name of its MLflow experiment.
+        primary: The metric that decides; a key of what `score` returns.
+        direction: Whether more of `primary` is better.
+        read: The `data:` section of an experiment to a data set. Raises `DataError`.
+        held_out: A data set to (rest, held-out part). Depends on the data alone, never on the
+            experiment, so that all architectures are promoted on the same items.
+        folds: The rest and the `split:` section to the folds that a sweep sees.
+        outer: Whole data set, number of splits and seed to the outer splits of the paper.
+        score: A model and a data set to metrics by name, all finite, or NaN where undefined.
+        figures: Names of the modules in `hemaml.explain` that picture a model of this task.
+    """
+
+    name: str
+    primary: str
+    direction: Direction
+    read: Callable[[Mapping[str, object]], Dataset]
+    held_out: Callable[[Dataset], tuple[Dataset, Dataset]]
+    folds: Callable[[Dataset, "Split"], tuple[Fold, ...]]
+    outer: Callable[[Dataset, int, int], Iterator[Outer]]
+    score: Callable[["Model", Dataset], dict[str, float]]
+    figures: tuple[str, ...] = ()

@@ -1,0 +1,22 @@
+"""Array types and the frozen configuration base that every layer shares."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+UInt8Array = NDArray[np.uint8]
+Int32Array = NDArray[np.int32]
+Int64Array = NDArray[np.int64]
+Float32Array = NDArray[np.float32]
+Float64Array = NDArray[np.float64]
+Arrays = dict[str, NDArray[Any]]
+Point = dict[str, float | int | str | bool | None]
+"""What a sampler chose: parameter name to value."""
+
+
+class Frozen(BaseModel):
+    """Configuration: frozen, typed, inert; unknown keys are rejected."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)

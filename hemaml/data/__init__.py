@@ -1,0 +1,1 @@
+"""Readers, generated smears, splits, decoding and augmentation."""

@@ -1,0 +1,145 @@
+"""Image and mask files to arrays.
+
+Shape suffixes: H, W image sides; 3 colour channels R, G, B.
+"""
+
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from hemaml.core.types import UInt8Array
+from hemaml.data.problems import BadFile
+
+MAX_PIXELS = 80_000_000
+"""Larger pictures are refused before they are decoded; no field of view of a camera has so many."""
+
+
+def decode_image(path: Path, *, name: str = "") -> UInt8Array:
+    """An image file as H x W x 3, uint8, RGB, whatever its mode.
+
+    Of 16-bit values the high byte is kept, so that 65535 becomes 255. Transparent pixels are laid
+    over white, the colour of an empty smear. Of several frames the first is taken.
+
+    Args:
+        path: The file.
+        name: How messages call it; default `path`.
+
+    Raises:
+        BadFile: Missing, truncated, no picture, too large, or with pixels that are no integers.
+    """
+    name = name or str(path)
+    with _opened(path, name) as image:
+        if image.mode.startswith(("I", "F")):
+            high_HW = (_grey_values(image, name) >> 8).astype(np.uint8)
+            return np.repeat(high_HW[:, :, None], 3, axis=2)
+        if image.has_transparency_data:
+            white = Image.new("RGBA", image.size, "white")
+            white.alpha_composite(image.convert("RGBA"))
+            return np.array(white.convert("RGB"))
+        return np.array(image.convert("RGB"))
+
+
+def decode_mask(
+    path: Path, levels: Mapping[int, int], *, tolerance: int, name: str = ""
+) -> UInt8Array:
+    """A mask file as H x W class indices, uint8.
+
+    Args:
+        path: A grey picture, or a coloured one with three equal channels.
+        levels: Grey level to class index (`{0: 0, 128: 1, 255: 2}`).
+        tolerance: Greatest distance of a pixel's grey from the level that it is snapped to.
+        name: How messages call the file; default `path`.
+
+    Raises:
+        BadFile: As for `decode_image`; coloured; or a grey farther than `tolerance` from all
+            levels: the message has each such grey and its number of pixels.
+    """
+    name = name or str(path)
+    grey_HW = _decode_grey(path, name)
+    present = np.flatnonzero(np.bincount(grey_HW.ravel()))
+    known = np.array(sorted(levels))
+    distance = np.abs(present[:, None] - known[None, :])
+    stray = present[distance.min(axis=1) > tolerance]
+    if len(stray):
+        counted = ", ".join(f"{grey} ({np.sum(grey_HW == grey)} pixels)" for grey in stray[:8])
+        raise BadFile(
+            name,
+            f"greys of a mask must be within {tolerance} of one of {known.tolist()}",
+            f"it has {counted}{' and others' if len(stray) > 8 else ''}",
+            "Correct the mask, or set `data.levels` and `data.tolerance` to fit it.",
+        )
+    class_of_grey = np.zeros(present[-1] + 1, dtype=np.uint8)
+    class_of_grey[present] = [levels[int(known[nearest])] for nearest in distance.argmin(axis=1)]
+    class_HW: UInt8Array = class_of_grey[grey_HW]
+    return class_HW
+
+
+def stray_greys(path: Path, levels: Mapping[int, int]) -> dict[int, int]:
+    """Greys of a mask that are no level, with their numbers of pixels.
+
+    Raises:
+        BadFile: As for `decode_mask`.
+    """
+    counts = np.bincount(_decode_grey(path, str(path)).ravel())
+    return {int(grey): int(counts[grey]) for grey in np.flatnonzero(counts) if grey not in levels}
+
+
+def _decode_grey(path: Path, name: str) -> NDArray[Any]:
+    with _opened(path, name) as image:
+        if image.mode in ("1", "L"):
+            return np.array(image.convert("L"))
+        if image.mode.startswith(("I", "F")):
+            return _grey_values(image, name)
+        rgb_HW3 = np.array(image.convert("RGB"))
+    if (rgb_HW3 != rgb_HW3[:, :, :1]).any():
+        rule, action = "a mask must be grey", "Save it with one channel."
+        raise BadFile(name, rule, "it is coloured", action)
+    return np.asarray(rgb_HW3[:, :, 0])
+
+
+def _grey_values(image: Image.Image, name: str) -> NDArray[Any]:
+    """Pixels of a picture with one channel of more than 8 bits, as int32 in 0..65535."""
+    values_HW = np.array(image)
+    whole = values_HW.astype(np.int32)
+    if image.mode == "F" or whole.min() < 0 or whole.max() > 65535:
+        found = f"mode {image.mode!r} has pixels from {values_HW.min()} to {values_HW.max()}"
+        raise BadFile(name, "pixels must be integers of 8 or 16 bits", found, "Save it as PNG.")
+    return whole
+
+
+@contextmanager
+def _opened(path: Path, name: str) -> Iterator[Image.Image]:
+    """The picture, decoded to its end, or `BadFile`."""
+    try:
+        image = _load(path)
+    except FileNotFoundError as error:
+        action = "Import the data set again."
+        raise BadFile(name, "the file must exist", "there is none", action) from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        # Pillow raises SyntaxError and ValueError, too, for damaged headers.
+        action = "Replace the file, or take it out of the data set."
+        raise BadFile(name, "must be a whole, readable picture", str(error), action) from error
+    with image:
+        yield image
+
+
+def _load(path: Path) -> Image.Image:
+    with warnings.catch_warnings():
+        # Of Pillow's two limits the lower one only warns; the check below refuses.
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        image = Image.open(path)
+    try:
+        if image.width * image.height > MAX_PIXELS:
+            size = f"{image.width} x {image.height}"
+            raise ValueError(f"{size} pixels are more than {MAX_PIXELS:,}")
+        image.load()
+    except BaseException:
+        image.close()
+        raise
+    return image

@@ -1,0 +1,142 @@
+"""Downloads that go on where they broke off.
+
+`pooch`, which fits otherwise, starts again from nothing after a cut; data sets of some gigabytes
+over a hospital's network need HTTP Range requests (RFC 9110, section 14).
+"""
+
+import base64
+import json
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from http.client import HTTPException, HTTPResponse
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from hemaml.core.errors import DataError
+
+Progress = Callable[[int, int | None], None]
+"""Called with the bytes done and, where the server says so, the bytes in all."""
+
+CHUNK = 1 << 18
+MAX_FRUITLESS = 3
+"""Attempts in a row that bring no byte before we give up."""
+
+
+def download(url: str, part: Path, *, progress: Progress, timeout: float = 60) -> None:
+    """Downloads to `part`, going on from what an earlier call left there.
+
+    What is there is used only if the server confirms that the file is unchanged (`If-Range`); the
+    record for that lies beside it (`<part>.json`), without query, user and password of the URL.
+    A cut connection is taken up again.
+
+    Args:
+        url: An http or https URL.
+        part: Where the bytes go; left in place on failure, for the next call.
+        progress: Told of each chunk.
+        timeout: Seconds without a byte after which a connection counts as cut.
+
+    Raises:
+        DataError: The server refuses, or the connection breaks again and again.
+        OSError: `part` cannot be written.
+    """
+    fruitless = 0
+    while True:
+        before = _size(part)
+        try:
+            if _attempt(url, part, progress, timeout):
+                _record_path(part).unlink(missing_ok=True)
+                return
+            reason = "the connection was cut"
+        except urllib.error.HTTPError as error:
+            error.close()  # it holds the connection
+            if error.code == 416:  # what is there is no beginning of the file any more
+                part.unlink(missing_ok=True)
+            elif error.code < 500:
+                raise DataError(
+                    f"{shown_url(url)} must be downloadable, but the server answers {error.code} "
+                    f"({error.reason}). Correct the URL, or download by hand and import the file."
+                ) from error
+            reason = f"the server answers {error.code} ({error.reason})"
+        except (urllib.error.URLError, HTTPException, ConnectionError, TimeoutError) as error:
+            reason = str(getattr(error, "reason", error)) or type(error).__name__
+        fruitless = 0 if _size(part) > before else fruitless + 1
+        if fruitless >= MAX_FRUITLESS:
+            raise DataError(
+                f"{shown_url(url)} must be downloadable, but {reason}; {_size(part):,} bytes are "
+                "kept. Run the same command again to go on."
+            )
+        time.sleep(0.2 * 4**fruitless)
+
+
+def shown_url(url: str) -> str:
+    """The URL without what may be secret: user, password, query."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.hostname or ''}{parts.path}"
+
+
+def _attempt(url: str, part: Path, progress: Progress, timeout: float) -> bool:
+    """One connection; whether the file is whole now."""
+    request = _request(url)
+    done = _size(part)
+    validator = _recorded_validator(part, url)
+    if done and validator:
+        request.add_header("Range", f"bytes={done}-")
+        request.add_header("If-Range", validator)
+    with urllib.request.urlopen(request, timeout=timeout) as response:
+        assert isinstance(response, HTTPResponse)
+        done = done if response.status == 206 else 0
+        if done and not response.headers.get("Content-Range", "").startswith(f"bytes {done}-"):
+            raise HTTPException("the server sends another range than was asked for")
+        total = _total(response, done)
+        record = {"url": shown_url(url), "validator": _validator(response)}
+        _record_path(part).write_text(json.dumps(record), encoding="utf-8")
+        with part.open("ab" if done else "wb") as file:
+            while chunk := response.read(CHUNK):
+                file.write(chunk)
+                done += len(chunk)
+                progress(done, total)
+    return total is None or done >= total
+
+
+def _request(url: str) -> urllib.request.Request:
+    """A GET; user and password of the URL, which urllib would take for a host, as a header."""
+    parts = urlsplit(url)
+    plain = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+    request = urllib.request.Request(plain, headers={"User-Agent": "hemaml"})
+    if parts.username is not None:
+        account = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+        token = base64.b64encode(account.encode()).decode()
+        # Not to be sent to another host that the server may redirect to.
+        request.add_unredirected_header("Authorization", f"Basic {token}")
+    return request
+
+
+def _total(response: HTTPResponse, done: int) -> int | None:
+    length = response.headers.get("Content-Length")
+    return int(length) + done if length is not None else None
+
+
+def _validator(response: HTTPResponse) -> str | None:
+    """What identifies this version of the file; weak tags may not be used for ranges."""
+    tag = response.headers.get("ETag")
+    if tag and not tag.startswith("W/"):
+        return tag
+    return response.headers.get("Last-Modified")
+
+
+def _recorded_validator(part: Path, url: str) -> str | None:
+    try:
+        record = json.loads(_record_path(part).read_bytes())
+    except (FileNotFoundError, ValueError):
+        return None
+    return record["validator"] if record["url"] == shown_url(url) else None
+
+
+def _record_path(part: Path) -> Path:
+    return part.with_name(part.name + ".json")
+
+
+def _size(part: Path) -> int:
+    return part.stat().st_size if part.exists() else 0

@@ -1,0 +1,337 @@
+"""The native engine: one Optuna study, searched by this process or by its workers.
+
+The process that calls `search` is the only one that touches the study. Optuna's storage is the
+truth of the search: a trial that is RUNNING there when a search starts was interrupted, and is
+taken up again under its own number.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.samplers import BaseSampler
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from hemaml.core.errors import ConfigError, StoreError
+from hemaml.core.experiment import Sweep
+from hemaml.core.search import Assigned, Evaluate, Event, Outcome, Stopped, Study, Watch
+from hemaml.core.seeding import derive_seed
+from hemaml.core.space import Space
+from hemaml.core.types import Point
+from hemaml.engines.workers import Died, Refused, Reported, Worker, ready
+
+MAX_DEATHS = 2
+"""Workers a trial may kill before it is recorded as failed."""
+WARM = "warm_start"
+"""User attribute of a trial that an earlier study lent."""
+STATES = {
+    "finished": TrialState.COMPLETE,
+    "pruned": TrialState.PRUNED,
+    "over_budget": TrialState.PRUNED,
+}
+
+
+def search(evaluate: Evaluate, space: Space, sweep: Sweep, study: Study, watch: Watch) -> None:
+    """Searches a space until a limit of the sweep is reached.
+
+    A study of this name that exists is continued: interrupted trials first, then new ones up to
+    `sweep.trials` in all. On Ctrl-C, workers are ended and the interrupted trials stay RUNNING in
+    the study, so that the next call takes them up.
+
+    Raises:
+        KeyboardInterrupt: Passed on once no worker is left.
+        StoreError: The study's storage or the tracking store cannot be used.
+        ConfigError: A study to start from does not exist.
+    """
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    with _storage_errors(study.storage):
+        _Search(evaluate, space, sweep, study, watch).run()
+
+
+class _Search:
+    """The state of one call of `search`."""
+
+    def __init__(
+        self, evaluate: Evaluate, space: Space, sweep: Sweep, study: Study, watch: Watch
+    ) -> None:
+        self.evaluate = evaluate
+        self.space = space
+        self.sweep = sweep
+        self.watch = watch
+        self.study = open_study(space, sweep, study)
+        self.interrupted = self._own(TrialState.RUNNING)
+        self.deadline = time.monotonic() + sweep.hours * 3600 if sweep.hours else float("inf")
+        self.open: dict[int, Trial] = {}
+        self.deaths: dict[int, int] = {}
+
+    def run(self) -> None:
+        if self.sweep.workers == 1:
+            self._run_here()
+        else:
+            self._run_workers()
+
+    def _run_here(self) -> None:
+        while (trial := self._next()) is not None:
+
+            def report(step: int, value: float, trial: Trial = trial) -> None:
+                if self._report(trial, step, value):
+                    raise Stopped
+
+            self._tell(trial, self.evaluate(self._assigned(trial), report))
+
+    def _run_workers(self) -> None:
+        workers: list[Worker] = []
+        try:
+            for slot in range(self.sweep.workers):
+                workers.append(self._hire(slot))
+            while busy := [worker for worker in workers if worker.assigned]:
+                for worker in ready(busy):
+                    if self._hear(worker):
+                        workers[worker.slot] = self._replace(worker)
+        finally:
+            for worker in workers:
+                worker.stop()
+
+    def _hire(self, slot: int) -> Worker:
+        worker = Worker(self.evaluate, slot, self.sweep.workers)
+        self._give_next(worker)
+        return worker
+
+    def _give_next(self, worker: Worker) -> None:
+        worker.assigned = None
+        if (trial := self._next()) is not None:
+            worker.assign(self._assigned(trial))
+
+    def _hear(self, worker: Worker) -> bool:
+        """Acts on what a worker says; True where the worker must be replaced."""
+        assert worker.assigned is not None
+        trial = self.open[worker.assigned.number]
+        match worker.receive():
+            case Reported(step, value):
+                worker.answer(stop=self._report(trial, step, value))
+            case Outcome() as outcome:
+                self._tell(trial, outcome)
+                self._give_next(worker)
+            case Refused(error):
+                raise error
+            case Died(exit_code):
+                self._lose(trial, exit_code)
+                return True
+        return False
+
+    def _replace(self, worker: Worker) -> Worker:
+        worker.stop()
+        return self._hire(worker.slot)
+
+    def _lose(self, trial: Trial, exit_code: int | None) -> None:
+        """Puts the trial of a dead worker first in the queue, or ends it after the second death."""
+        deaths = self.deaths[trial.number] = self.deaths.get(trial.number, 0) + 1
+        self.watch(Event("lost", trial.number, trial.params))
+        if deaths < MAX_DEATHS:
+            self.interrupted.insert(0, trial)
+            return
+        reason = (
+            f"its worker died {deaths} times, last with exit code {exit_code} "
+            "(-9 is often the system's answer to a lack of memory)"
+        )
+        self._tell(trial, Outcome("failed", reason=reason))
+
+    def _next(self) -> Trial | None:
+        """The trial to work on now, or None where a limit is reached."""
+        if self.interrupted:
+            trial = self.interrupted.pop(0)
+        elif self._may_start():
+            trial = self.study.ask()
+        else:
+            return None
+        self.space.suggest(trial)
+        self.open[trial.number] = trial
+        self.watch(Event("started", trial.number, trial.params))
+        return trial
+
+    def _may_start(self) -> bool:
+        ended = own_trials(self.study, *_ENDED)
+        if len(ended) + len(self.open) >= self.sweep.trials or time.monotonic() > self.deadline:
+            return False
+        if self.sweep.sampler == "grid" and not self._own(TrialState.WAITING):
+            return False
+        patience = self.sweep.patience
+        return patience is None or _since_best(self.study, ended) < patience
+
+    def _own(self, state: TrialState) -> list[Trial]:
+        return [Trial(self.study, t._trial_id) for t in own_trials(self.study, state)]
+
+    def _assigned(self, trial: Trial) -> Assigned:
+        return Assigned(trial.number, dict(trial.params))
+
+    def _report(self, trial: Trial, step: int, value: float) -> bool:
+        """Passes a value on; whether the trial shall stop."""
+        self.watch(Event("reported", trial.number, trial.params, step, value))
+        if len(self.study.directions) > 1:  # Optuna takes no reports there
+            return False
+        trial.report(value, step)
+        return trial.should_prune()
+
+    def _tell(self, trial: Trial, outcome: Outcome) -> None:
+        for name in ("ending", "run_id", "key", "reason", "reused_from"):
+            if text := getattr(outcome, name):
+                trial.set_user_attr(name, text)
+        if outcome.excess is not None:
+            trial.set_constraint("max_params", float(outcome.excess))
+        state = STATES.get(outcome.ending, TrialState.FAIL)
+        values = list(outcome.values) if state == TrialState.COMPLETE else None
+        self.study.tell(trial, values, state)
+        self.open.pop(trial.number, None)
+        self.watch(Event("ended", trial.number, trial.params, outcome=outcome))
+
+
+@dataclass(frozen=True, slots=True)
+class Searched:
+    """A trial as the study has it; `best` marks the best one, or the Pareto front."""
+
+    number: int
+    point: Point
+    values: tuple[float, ...]
+    ending: str
+    reason: str
+    run_id: str
+    key: str
+    seconds: float
+    best: bool
+
+
+def searched(study: Study) -> list[Searched]:
+    """The study's own trials by number, those that still run included."""
+    with _storage_errors(study.storage):
+        opened = optuna.load_study(study_name=study.name, storage=open_storage(study.storage))
+        trials = own_trials(opened)
+    done = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+    best = {trial.number for trial in opened.best_trials} if done else set[int]()
+    return [
+        Searched(
+            trial.number,
+            dict(trial.params),
+            tuple(trial.values or ()),
+            trial.user_attrs.get("ending", "waiting" if not trial.params else "running"),
+            trial.user_attrs.get("reason", ""),
+            trial.user_attrs.get("run_id", ""),
+            trial.user_attrs.get("key", ""),
+            trial.duration.total_seconds() if trial.duration else 0.0,
+            trial.number in best,
+        )
+        for trial in trials
+    ]
+
+
+_ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+
+
+def open_study(space: Space, sweep: Sweep, study: Study) -> optuna.Study:
+    """The study of this name, created with its first points where there is none."""
+    storage = open_storage(study.storage)
+    names = optuna.get_all_study_names(storage)
+    exists = study.name in names
+    opened = optuna.create_study(
+        storage=storage,
+        study_name=study.name,
+        directions=list(study.directions),
+        load_if_exists=True,
+        pruner=_pruner(sweep),
+    )
+    # A sampler seeded alike would suggest after a resume what it suggested at the start.
+    opened.sampler = _sampler(sweep, derive_seed(study.seed, "sampler", len(opened.trials)))
+    if exists:
+        return opened
+    for name in study.warm_start:
+        if name not in names:
+            raise ConfigError(f"a warm start needs an earlier study, but {name!r} does not exist.")
+        lent = optuna.load_study(study_name=name, storage=storage)
+        for trial in own_trials(lent, TrialState.COMPLETE, TrialState.PRUNED):
+            opened.add_trial(_lend(trial, name))
+    for point in sweep.first:
+        opened.enqueue_trial(point)
+    if sweep.sampler == "grid":
+        for point in space.grid(seed=study.seed):
+            opened.enqueue_trial(point, skip_if_exists=True)
+    return opened
+
+
+def open_storage(location: str) -> optuna.storages.BaseStorage:
+    """An RDB for a URL, else a journal file, which is right for the processes of one machine."""
+    if "://" in location:
+        return optuna.storages.RDBStorage(location)
+    Path(location).parent.mkdir(parents=True, exist_ok=True)
+    return optuna.storages.JournalStorage(JournalFileBackend(location))
+
+
+def own_trials(study: optuna.Study, *states: TrialState) -> list[FrozenTrial]:
+    """The study's trials in these (or all) states, less those that an earlier study lent."""
+    trials = study.get_trials(deepcopy=False, states=states or None)
+    return [trial for trial in trials if WARM not in trial.user_attrs]
+
+
+def _lend(trial: FrozenTrial, name: str) -> FrozenTrial:
+    return optuna.trial.create_trial(
+        state=trial.state,
+        values=trial.values,
+        params=trial.params,
+        distributions=trial.distributions,
+        user_attrs={**trial.user_attrs, WARM: name},
+        system_attrs=trial.system_attrs,
+        intermediate_values=trial.intermediate_values,
+    )
+
+
+def _since_best(study: optuna.Study, ended: Sequence[FrozenTrial]) -> int:
+    """Trials that ended after the best one did."""
+    done = [trial for trial in ended if trial.state == TrialState.COMPLETE]
+    if not done:
+        return len(ended)
+    sign = 1 if study.direction == optuna.study.StudyDirection.MAXIMIZE else -1
+    best = max(done, key=lambda trial: sign * trial.values[0])
+    assert best.datetime_complete is not None
+    return sum(t.datetime_complete > best.datetime_complete for t in ended if t.datetime_complete)
+
+
+def _sampler(sweep: Sweep, seed: int) -> BaseSampler:
+    match sweep.sampler:
+        case "tpe":
+            return optuna.samplers.TPESampler(seed=seed)
+        case "gp":
+            return optuna.samplers.GPSampler(seed=seed)
+        case "cmaes":
+            return optuna.samplers.CmaEsSampler(seed=seed)
+        case "nsga2":
+            return optuna.samplers.NSGAIISampler(seed=seed)
+        case "random" | "grid":  # a grid's points wait in the queue
+            return optuna.samplers.RandomSampler(seed=seed)
+
+
+def _pruner(sweep: Sweep) -> optuna.pruners.BasePruner:
+    match sweep.pruner:
+        case "hyperband":
+            return optuna.pruners.HyperbandPruner()
+        case "asha":
+            return optuna.pruners.SuccessiveHalvingPruner()
+        case "median":
+            return optuna.pruners.MedianPruner()
+        case "none":
+            return optuna.pruners.NopPruner()
+
+
+@contextmanager
+def _storage_errors(location: str) -> Iterator[None]:
+    kinds: tuple[Any, ...] = (optuna.exceptions.StorageInternalError, OSError)
+    try:
+        yield
+    except kinds as error:
+        where = location.rpartition("@")[2]
+        raise StoreError(
+            f"the study storage must take reads and writes, but {where} gave: {error}. "
+            "Check the disk or the server, then go on with --resume."
+        ) from error

@@ -1,0 +1,99 @@
+"""Figures of a search, from Optuna's own plots: offline HTML, and PNG that the UI previews."""
+
+import io
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import optuna
+from optuna.trial import TrialState
+
+from hemaml.core.experiment import Plan
+from hemaml.core.search import Study
+from hemaml.engines.optuna_engine import open_storage
+from hemaml.explain import Picture
+
+FEWEST = 2
+"""Finished trials below which a figure says nothing."""
+
+
+def study_figures(study: Study, plan: Plan) -> list[Picture]:
+    """History, importance, parallel coordinates, learning curves; a Pareto front for two goals."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    opened = optuna.load_study(study_name=study.name, storage=open_storage(study.storage))
+    done = opened.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    if len(done) < FEWEST:
+        return []
+    names = [goal.metric for goal in plan.goals]
+    drawn = []
+    for name, plots, options in _figures(opened, names):
+        drawn.append(_draw(name, plots, options))
+    return drawn
+
+
+Plot = tuple[Callable[..., Any], Callable[..., Any]]
+
+
+def _figures(study: optuna.Study, names: list[str]) -> list[tuple[str, Plot, dict[str, Any]]]:
+    from optuna import visualization as html
+    from optuna.visualization import matplotlib as png
+
+    study_and_target = _targeted(study, names)
+    figures: list[tuple[str, Plot, dict[str, Any]]] = [
+        ("history", (html.plot_optimization_history, png.plot_optimization_history),
+         study_and_target),
+        ("parallel_coordinates",
+         (html.plot_parallel_coordinate, png.plot_parallel_coordinate), study_and_target),
+        ("slices", (html.plot_slice, png.plot_slice), study_and_target),
+    ]  # fmt: skip
+    if _varies(study):
+        plots = (html.plot_param_importances, png.plot_param_importances)
+        figures.append(("importance", plots, _for_importance(study, names)))
+    if len(names) == 1:
+        curves = (html.plot_intermediate_values, png.plot_intermediate_values)
+        figures.append(("learning_curves", curves, {"study": study}))
+    elif len(names) in (2, 3):
+        front = (html.plot_pareto_front, png.plot_pareto_front)
+        figures.append(("pareto", front, {"study": study, "target_names": names}))
+    return figures
+
+
+def _targeted(study: optuna.Study, names: list[str]) -> dict[str, Any]:
+    """The arguments that make a plot show the first goal."""
+    target = None if len(names) == 1 else (lambda trial: trial.values[0])
+    return {"study": study, "target": target, "target_name": names[0]}
+
+
+def _for_importance(study: optuna.Study, names: list[str]) -> dict[str, Any]:
+    """The same for importance, where PED-ANOVA takes a low target for the better one."""
+    if len(names) == 1:
+        return {"study": study}
+    sign = -1 if study.directions[0] == optuna.study.StudyDirection.MAXIMIZE else 1
+    return {"study": study, "target": lambda t: sign * t.values[0], "target_name": names[0]}
+
+
+def _varies(study: optuna.Study) -> bool:
+    """Whether there is a difference to explain: importance is undefined where all score alike."""
+    done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    return len({trial.values[0] for trial in done}) > 1
+
+
+def _draw(name: str, plots: Plot, options: dict[str, Any]) -> Picture:
+    from matplotlib import pyplot
+
+    as_html, as_png = plots
+    with warnings.catch_warnings():
+        # Optuna's matplotlib plots are marked experimental, and PED-ANOVA reminds of its sign.
+        warnings.simplefilter("ignore")
+        figure = as_html(**options)
+        axes = as_png(**options)
+        canvas = pyplot.gcf() if not hasattr(axes, "figure") else axes.figure
+        canvas.set_size_inches(9, 5)
+        buffer = io.BytesIO()
+        canvas.savefig(buffer, format="png", dpi=120, bbox_inches="tight")
+        pyplot.close("all")
+    figure.update_layout(template="plotly_white")
+    html = figure.to_html(include_plotlyjs=True, full_html=True, config={"displaylogo": False})
+    return Picture(name=name, png=buffer.getvalue(), html=html)

@@ -1,0 +1,134 @@
+"""A chosen point over the outer splits of a paper's protocol, each test part scored once.
+
+The point is chosen before, on validation parts. Within each split the best step is chosen on the
+split's own validation part; its test part is read once, after training. These runs carry the tag
+`protocol.paper` and can never be promoted: their test parts overlap the promotion's held-out part.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from hemaml.core.errors import ConfigError, TrialError
+from hemaml.core.experiment import Plan, load_experiment
+from hemaml.core.search import Assigned, Outcome, Report
+from hemaml.core.seeding import derive_seed
+from hemaml.core.types import Point
+from hemaml.data.splits import split_record
+from hemaml.engines.workers import evaluate_all
+from hemaml.record import mean_and_deviation, open_job, run_tags, scores_table
+from hemaml.trial import STATUS, Job, run_trial
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Test scores of one point over outer splits.
+
+    Attributes:
+        run_id: The run above the splits' runs.
+        splits: One mapping of test scores a split.
+        scores: Metric to (mean, sample standard deviation) over the splits.
+        paper: The figures of the paper, with their source.
+    """
+
+    run_id: str
+    splits: Sequence[Mapping[str, float]]
+    scores: Mapping[str, tuple[float, float]]
+    paper: Mapping[str, str | float]
+
+
+def evaluate(
+    experiment: str | Path | Plan,
+    *,
+    overrides: Sequence[str] = (),
+    point: Point | None = None,
+    splits: int = 5,
+    seed: int = 0,
+    workers: int = 1,
+) -> Evaluation:
+    """Trains a point on each outer split and scores each test part once.
+
+    Args:
+        experiment: A path or a loaded plan; its fixed parameters complete the point.
+        overrides: `key=value` pairs, as `--set` takes them.
+        point: The chosen point; default: the experiment's fixed parameters alone.
+        splits: Number of random 80/10/10 splits.
+        seed: Of the splits.
+        workers: Processes that train splits side by side.
+
+    Raises:
+        TrialError: A split did not train to its end; the others are recorded.
+    """
+    plan = experiment if isinstance(experiment, Plan) else load_experiment(experiment, overrides)
+    if splits < 1:
+        raise ConfigError(f"`splits >= 1` must hold, but got {splits}.")
+    job = open_job(plan)
+    params = plan.params(point or {}).model_dump(mode="json", by_alias=True)
+    tags = {"kind": "evaluation", "protocol.paper": "true", "splits": splits, **run_tags(job)}
+    run = job.tracker.start(f"{plan.experiment.name}-evaluation", tags)
+    run.log_params(params)
+    run.log_text(plan.yaml()[0], "experiment.yaml")
+    job = replace(
+        job,
+        kind="split",
+        parent=run.id,
+        sweep="",
+        outer=(splits, seed),
+        keep_model=True,
+        tags={"protocol.paper": "true"},
+    )
+    parts = [job.outer_split(i) for i in range(splits)]
+    run.log_text(json.dumps(split_record(parts), indent=1), "splits.json")
+    trials = [
+        Assigned(i, point or {}, derive_seed(plan.experiment.seed, "outer", seed, i))
+        for i in range(splits)
+    ]
+    outcomes = evaluate_all(partial(run_split, job), trials, workers)
+    failed = [(i, o) for i, o in enumerate(outcomes) if o.ending != "finished"]
+    if failed:
+        run.set_tags({"outcome": "failed"})
+        run.end("FAILED")
+        told = "; ".join(f"split {i}: {o.ending}: {o.reason}" for i, o in failed)
+        raise TrialError(f"every split must train to its end, but {told}.")
+    rows = [_test_scores(job.tracker.get(o.run_id).metrics) for o in outcomes]
+    scores = mean_and_deviation(rows)
+    run.log_metrics({f"test/{name}": mean for name, (mean, _) in scores.items()})
+    run.log_metrics({f"test/{name}_std": deviation for name, (_, deviation) in scores.items()})
+    run.set_tags({"outcome": "finished", "mlflow.note.content": _note(plan, scores, splits)})
+    run.end("FINISHED")
+    return Evaluation(run.id, rows, scores, plan.experiment.paper)
+
+
+def run_split(job: Job, assigned: Assigned, report: Report) -> Outcome:
+    """Trains on one outer split, then scores its test part, unless that has been done before."""
+    outcome = run_trial(job, assigned, report)
+    if outcome.ending != "finished":
+        return outcome
+    record = job.tracker.get(outcome.run_id)
+    if _test_scores(record.metrics):
+        return outcome
+    with TemporaryDirectory() as folder:
+        source = outcome.reused_from or outcome.run_id
+        weights = job.tracker.download(source, "weights", Path(folder))
+        model = job.plan.objective.model.load(weights)
+    scores = job.plan.objective.task.score(model, job.outer_split(assigned.number).test)
+    run = job.tracker.reopen(outcome.run_id)
+    run.log_metrics({f"test/{name}": value for name, value in scores.items()})
+    run.end(STATUS[outcome.ending])
+    return outcome
+
+
+def _test_scores(metrics: Mapping[str, float]) -> dict[str, float]:
+    prefix = "test/"
+    return {k.removeprefix(prefix): v for k, v in metrics.items() if k.startswith(prefix)}
+
+
+def _note(plan: Plan, scores: Mapping[str, tuple[float, float]], splits: int) -> str:
+    protocol = (
+        f"**Protocol.** {splits} random splits into 80 % train, 10 % validation and 10 % test; "
+        "each test part scored once."
+    )
+    return "\n".join([protocol, "", *scores_table(scores, plan.experiment.paper, "test")])

@@ -1,0 +1,1 @@
+"""The epoch loop, network blocks and parameter counts."""

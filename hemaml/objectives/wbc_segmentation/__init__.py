@@ -1,0 +1,1 @@
+"""White-blood-cell segmentation (Jiang et al. 2024)."""

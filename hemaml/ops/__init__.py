@@ -1,0 +1,1 @@
+"""Pure functions on arrays: superpixels, graphs, losses, scores."""

@@ -1,0 +1,66 @@
+"""One point of an experiment, trained and recorded with its pictures and weights."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from hemaml.core.experiment import Plan, load_experiment
+from hemaml.core.search import Assigned, Ending
+from hemaml.core.types import Point
+from hemaml.record import log_model_pictures, open_job, run_tags
+from hemaml.trial import STATUS, run_trial
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """How a run ended.
+
+    Attributes:
+        run_id: The tracked run.
+        ending: `finished`, or what ended it earlier.
+        reason: For the user, where it did not finish.
+        metrics: Scores of the best validation, sizes and times.
+        reused_from: Run of an equal trial whose result was taken over.
+    """
+
+    run_id: str
+    ending: Ending
+    reason: str
+    metrics: Mapping[str, float]
+    reused_from: str
+
+
+def run(
+    experiment: str | Path | Plan,
+    *,
+    overrides: Sequence[str] = (),
+    point: Point | None = None,
+    seed: int | None = None,
+) -> RunResult:
+    """Trains one point on the experiment's folds.
+
+    Args:
+        experiment: A path or a loaded plan.
+        overrides: `key=value` pairs, as `--set` takes them.
+        point: Values for searched parameters; default: the objective's defaults.
+        seed: Replaces the seed that follows from the experiment's seed and the point.
+
+    Raises:
+        ConfigError, DataError, StoreError: As in `sweep`.
+    """
+    plan = experiment if isinstance(experiment, Plan) else load_experiment(experiment, overrides)
+    job = open_job(plan)
+    tags = {str(key): str(value) for key, value in run_tags(job).items()}
+    note = {"mlflow.note.content": plan.experiment.question}
+    job = replace(job, kind="run", keep_model=True, sweep="", tags={**tags, **note})
+    outcome = run_trial(job, Assigned(0, point or {}, seed), lambda step, value: None)
+    tracker = job.tracker
+    if outcome.ending == "finished" and not outcome.reused_from:
+        written = tracker.reopen(outcome.run_id)
+        written.log_text(plan.yaml()[0], "experiment.yaml")
+        log_model_pictures(job, written, outcome.run_id, "pictures")
+        written.end(STATUS[outcome.ending])
+    metrics = tracker.get(outcome.run_id).metrics
+    return RunResult(
+        outcome.run_id, outcome.ending, outcome.reason, dict(metrics), outcome.reused_from
+    )

@@ -1,0 +1,408 @@
+"""A sweep: experiment to parent run, to engine, to a winner confirmed over seeds.
+
+The engine's study is the truth of the search, the tracking store the truth of the record. Both
+survive a kill; resuming brings them together again.
+"""
+
+import json
+import secrets
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from filelock import FileLock, Timeout
+
+from hemaml.core import settings
+from hemaml.core.documents import canonical_json, override
+from hemaml.core.errors import ConfigError
+from hemaml.core.experiment import Plan, load_experiment, plan_from
+from hemaml.core.provenance import environment
+from hemaml.core.search import Assigned, Event, Study, Watch
+from hemaml.core.seeding import derive_seed
+from hemaml.core.tracker import Run
+from hemaml.core.types import Point
+from hemaml.data.splits import split_digest, split_record
+from hemaml.engines import optuna_engine
+from hemaml.engines.optuna_engine import Searched
+from hemaml.engines.study_figures import study_figures
+from hemaml.engines.workers import evaluate_all
+from hemaml.record import (
+    find_sweep,
+    log_model_pictures,
+    log_pictures,
+    mean_and_deviation,
+    open_job,
+    reconcile,
+    run_tags,
+    scores_table,
+    stored_plan,
+    summary,
+    unfinished_sweep,
+)
+from hemaml.tracking.mlflow_tracker import MlflowTracker
+from hemaml.trial import Job, run_trial
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SAME_FOR_ALL_SEEDS = ("best_step", "model_bytes", "params_total", "params_trainable")
+
+
+@dataclass(frozen=True, slots=True)
+class SweepResult:
+    """What a sweep found.
+
+    Attributes:
+        id: The sweep's id, for `resume` and `--resume`.
+        run_id: Its run in the tracking store.
+        link: Where that is in the MLflow UI, below the server's address.
+        plan: The experiment and its space.
+        best: The winner's point, or None where no trial finished.
+        values: The winner's values of the goals on validation, from the search (one seed).
+        confirmed: Metric to (mean, standard deviation) over the confirmation seeds.
+        searched: Every trial of the search.
+    """
+
+    id: str
+    run_id: str
+    link: str
+    plan: Plan
+    best: Point | None
+    values: tuple[float, ...]
+    confirmed: Mapping[str, tuple[float, float]]
+    searched: Sequence[Searched]
+
+    def trials(self) -> "pd.DataFrame":
+        """One row a trial: number, ending, the goals, the point's parameters, seconds, run id."""
+        import pandas as pd
+
+        goals = [goal.metric for goal in self.plan.goals]
+        rows = [
+            {
+                "trial": trial.number,
+                "ending": trial.ending,
+                **dict(zip(goals, trial.values or [None] * len(goals), strict=True)),
+                **trial.point,
+                "seconds": trial.seconds,
+                "best": trial.best,
+                "run_id": trial.run_id,
+                "reason": trial.reason,
+            }
+            for trial in self.searched
+        ]
+        return pd.DataFrame(rows)
+
+
+def sweep(
+    experiment: str | Path | Plan,
+    *,
+    overrides: Sequence[str] = (),
+    warm_start: bool = False,
+    watch: Watch | None = None,
+) -> SweepResult:
+    """Searches an experiment's space, confirms the winner and records everything.
+
+    With several workers, call it below `if __name__ == "__main__":`, as for any use of processes.
+
+    Args:
+        experiment: A path, or a plan that is loaded already.
+        overrides: `key=value` pairs, as `--set` takes them.
+        warm_start: Whether the sampler first learns from all earlier sweeps of the same space,
+            objective, data and split.
+        watch: Called in this process for each thing that happens.
+
+    Raises:
+        ConfigError: The experiment is wrong; nothing has started.
+        DataError: The data is missing or damaged; nothing has started.
+        StoreError: A store failed; `resume` goes on.
+        KeyboardInterrupt: Passed on after the record is in order; `resume` goes on.
+    """
+    return open_sweep(experiment, overrides=overrides, warm_start=warm_start).search(watch)
+
+
+def resume(
+    sweep_id: str, *, overrides: Sequence[str] = (), watch: Watch | None = None
+) -> SweepResult:
+    """Goes on with a sweep that was interrupted or killed, as it was configured then.
+
+    Args:
+        sweep_id: The sweep's id.
+        overrides: Changes of the `sweep:` section only (more trials, other workers).
+        watch: As in `sweep`.
+
+    Raises:
+        UnknownName: No such sweep.
+        ConfigError: Another process runs it, or an override leaves the section.
+    """
+    return reopen_sweep(sweep_id, overrides=overrides).search(watch)
+
+
+@dataclass(frozen=True, slots=True)
+class OpenSweep:
+    """A sweep whose run is open and which can be searched once."""
+
+    job: Job
+    study: Study
+    run: Run
+
+    @property
+    def id(self) -> str:
+        """The sweep's id."""
+        return self.job.sweep
+
+    @property
+    def plan(self) -> Plan:
+        """The experiment and its space."""
+        return self.job.plan
+
+    def search(self, watch: Watch | None = None) -> SweepResult:
+        """Runs the engine, then confirms the winner; see `sweep`."""
+        with exclusive(self.job):
+            try:
+                return self._search(watch or _nobody)
+            except BaseException:
+                reconcile(self.job.tracker, self.run.id)
+                self.run.set_tags({"outcome": "interrupted"})
+                self.run.end("KILLED")
+                raise
+
+    def _search(self, watch: Watch) -> SweepResult:
+        job, plan = self.job, self.plan
+        assert plan.space is not None
+        reconcile(job.tracker, self.run.id)
+        self.run.set_tags({"outcome": "running"})
+        evaluate = partial(run_trial, job)
+        optuna_engine.search(evaluate, plan.space, plan.experiment.sweep, self.study, watch)
+        reconcile(job.tracker, self.run.id)
+        trials = optuna_engine.searched(self.study)
+        winner = _winner(plan, trials)
+        confirmed = _confirm(job, self.run, winner) if winner else {}
+        _conclude(job, self.study, self.run, trials, winner, confirmed)
+        assert isinstance(job.tracker, MlflowTracker)
+        return SweepResult(
+            id=self.id,
+            run_id=self.run.id,
+            link=f"#/experiments/{job.tracker.experiment_id}/runs/{self.run.id}",
+            plan=plan,
+            best=winner.point if winner else None,
+            values=winner.values if winner else (),
+            confirmed=confirmed,
+            searched=trials,
+        )
+
+
+def open_sweep(
+    experiment: str | Path | Plan, *, overrides: Sequence[str] = (), warm_start: bool = False
+) -> OpenSweep:
+    """Checks all that can be checked, then opens the sweep's run; see `sweep`."""
+    plan = experiment if isinstance(experiment, Plan) else load_experiment(experiment, overrides)
+    if plan.space is None:
+        raise ConfigError(
+            f"a sweep needs a search space, but {plan.experiment.name!r} has none. Write "
+            f"search_spaces/{plan.experiment.task}/{plan.experiment.name}.yaml, or use `run`."
+        )
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    job = open_job(plan, sweep_id=f"{plan.experiment.name}-{stamp}-{secrets.token_hex(2)}")
+    study = study_of(job, _earlier_studies(job) if warm_start else ())
+    run = _open_run(job, study)
+    return OpenSweep(replace(job, parent=run.id), study, run)
+
+
+def reopen_sweep(
+    sweep_id: str | None, *, experiment: str | None = None, overrides: Sequence[str] = ()
+) -> OpenSweep:
+    """Opens a sweep again, by its id or as the latest unfinished one of an experiment's name."""
+    record = find_sweep(sweep_id) if sweep_id else unfinished_sweep(experiment or "")
+    plan = stored_plan(record)
+    assert plan.space is not None
+    document = plan.experiment.document()
+    for assignment in overrides:
+        if not assignment.startswith("sweep."):
+            raise ConfigError(
+                "a resumed sweep keeps its question: only `sweep.*` may be set, "
+                f"but got {assignment!r}."
+            )
+        document = override(document, assignment)
+    job = open_job(
+        plan_from(document, plan.space.model_dump(mode="json")), sweep_id=record.tags["sweep"]
+    )
+    with exclusive(job):  # tells before the record is touched
+        run = job.tracker.reopen(record.id)
+    return OpenSweep(replace(job, parent=run.id), study_of(job, ()), run)
+
+
+def study_of(job: Job, warm_start: tuple[str, ...] = ()) -> Study:
+    """Where the search of a sweep keeps its truth."""
+    assert job.plan.space is not None
+    return Study(
+        name=f"{job.sweep}/{job.plan.space.digest}",
+        storage=settings.study_storage(),
+        directions=tuple(goal.direction for goal in job.plan.goals),
+        seed=job.plan.experiment.seed,
+        warm_start=warm_start,
+    )
+
+
+def _nobody(event: Event) -> None:
+    """Watches nothing."""
+
+
+def exclusive(job: Job) -> FileLock:
+    """A lock that one process at a time holds for a sweep; the system frees it on a kill."""
+    folder = settings.store_root() / "locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / f"{job.sweep}.lock")
+    try:
+        lock.acquire(blocking=False)
+    except Timeout as error:
+        raise ConfigError(
+            f"a sweep is run by one process, but {job.sweep} is being run by another. "
+            "Wait for it, or end it first."
+        ) from error
+    return lock
+
+
+def _winner(plan: Plan, trials: Sequence[Searched]) -> Searched | None:
+    """The best trial; of a Pareto front, the one that is best in the first goal."""
+    sign = 1 if plan.goals[0].direction == "maximize" else -1
+    front = [trial for trial in trials if trial.best]
+    return max(front, key=lambda trial: sign * trial.values[0], default=None)
+
+
+def _confirm(job: Job, run: Run, winner: Searched) -> dict[str, tuple[float, float]]:
+    """Retrains the winner over seeds that the search did not see; mean and deviation a metric."""
+    settings_of = job.plan.experiment.sweep
+    num, seed = settings_of.confirm_seeds, job.plan.experiment.seed
+    trials = [Assigned(i, winner.point, derive_seed(seed, "confirm", i)) for i in range(num)]
+    confirm = partial(run_trial, replace(job, kind="confirm", keep_model=True))
+    outcomes = evaluate_all(confirm, trials, settings_of.workers)
+    finished = [outcome for outcome in outcomes if outcome.ending == "finished"]
+    if len(finished) < num:
+        run.set_tags({"unconfirmed": f"{num - len(finished)} of {num} seeds did not finish"})
+    return mean_and_deviation([summary(job.tracker.get(o.run_id)) for o in finished])
+
+
+def _conclude(
+    job: Job,
+    study: Study,
+    run: Run,
+    trials: Sequence[Searched],
+    winner: Searched | None,
+    confirmed: Mapping[str, tuple[float, float]],
+) -> None:
+    """Writes the answer into the sweep's run: metrics, figures, model, description."""
+    counts = Counter(trial.ending for trial in trials)
+    run.log_metrics({f"trials/{ending}": count for ending, count in counts.items()})
+    log_pictures(run, study_figures(study, job.plan), "figures")
+    note = _note(job, trials, winner, confirmed)
+    if winner is None:
+        run.set_tags({"outcome": "no_winner", "mlflow.note.content": note})
+        run.end("FAILED")
+        return
+    run.log_params(job.plan.params(winner.point).model_dump(mode="json", by_alias=True))
+    spread = {f"{n}_std": d for n, (_, d) in confirmed.items() if n not in SAME_FOR_ALL_SEEDS}
+    run.log_metrics({name: mean for name, (mean, _) in confirmed.items()} | spread)
+    _log_winner(job, run)
+    run.set_tags({"best_trial": winner.number, "best_run": winner.run_id})
+    run.set_tags({"outcome": "finished", "mlflow.note.content": note})
+    run.end("FINISHED")
+
+
+def _log_winner(job: Job, run: Run) -> None:
+    """Pictures and servable model of the first confirmation seed: not of the best, no picking."""
+    from hemaml.tracking.serving_model import log_model  # imports a second's worth of MLflow
+
+    first = {"kind": "confirm", "trial": "0", "outcome": "finished"}
+    for record in job.tracker.find(first, parent=run.id, limit=1):
+        source = record.tags.get("reused_from", record.id)
+        log_model_pictures(job, run, source, "winner")
+        assert isinstance(job.tracker, MlflowTracker)
+        with TemporaryDirectory() as folder:
+            weights = job.tracker.download(source, "weights", Path(folder))
+            image = job.folds[0].val.images[0]
+            log_model(job.tracker, run.id, job.plan.experiment.objective, weights, image)
+
+
+def _open_run(job: Job, study: Study) -> Run:
+    """The sweep's run with all that is known before it starts."""
+    plan, how = job.plan, job.plan.experiment.sweep
+    assert plan.space is not None
+    tags = {
+        "kind": "sweep",
+        "sweep": job.sweep,
+        "outcome": "running",
+        "study": study.name,
+        "space_digest": plan.space.digest,
+        "goals": _goals(plan),
+        "engine": how.engine,
+        "sampler": how.sampler,
+        "pruner": how.pruner,
+        "mlflow.note.content": _note(job, [], None, {}),
+        **run_tags(job),
+    }
+    run = job.tracker.start(job.sweep, tags)
+    experiment_yaml, space_yaml = plan.yaml()
+    run.log_text(experiment_yaml, "experiment.yaml")
+    run.log_text(space_yaml, "search_space.yaml")
+    run.log_text(json.dumps(split_record(job.folds), indent=1), "split.json")
+    run.log_text(json.dumps(environment(), indent=1), "environment.json")
+    run.log_dataset(plan.objective.task.held_out(job.data)[0], "search")
+    return run
+
+
+def _goals(plan: Plan) -> str:
+    return canonical_json([goal.model_dump() for goal in plan.goals])
+
+
+def _note(
+    job: Job,
+    trials: Sequence[Searched],
+    winner: Searched | None,
+    confirmed: Mapping[str, tuple[float, float]],
+) -> str:
+    """The run's description in Markdown: the question, and the answer once there is one."""
+    experiment = job.plan.experiment
+    lines = [f"**Question.** {experiment.question}", ""]
+    if winner is None:
+        state = "No trial finished." if trials else "The sweep is running."
+        return "\n".join([*lines, f"**Answer.** {state}"])
+    chosen = ", ".join(
+        f"{name} = {value:.4g}" if isinstance(value, float) else f"{name} = {value}"
+        for name, value in winner.point.items()
+    )
+    goals = [goal.metric for goal in job.plan.goals]
+    shown = {n: confirmed[n] for n in dict.fromkeys([*goals, *experiment.paper]) if n in confirmed}
+    return "\n".join(
+        [
+            *lines,
+            f"**Answer.** Best of {len(trials)} trials: {chosen}. Retrained over "
+            f"{experiment.sweep.confirm_seeds} seeds, on the validation part of {job.data.name}; "
+            "the held-out part is untouched.",
+            "",
+            *scores_table(shown, experiment.paper, "validation"),
+        ]
+    )
+
+
+def _earlier_studies(job: Job) -> tuple[str, ...]:
+    """Names of the studies of earlier sweeps that asked the same of the same data."""
+    assert job.plan.space is not None
+    tags = {
+        "kind": "sweep",
+        "objective": job.plan.experiment.objective,
+        "space_digest": job.plan.space.digest,
+        "data_digest": job.data.digest,
+        "split_digest": split_digest(job.folds),
+    }
+    found = [r for r in job.tracker.find(tags) if r.tags.get("goals") == _goals(job.plan)]
+    if not found:
+        raise ConfigError(
+            "a warm start needs an earlier sweep of the same objective, space, data, split and "
+            f"goals, but {job.plan.experiment.task!r} has none. Leave --warm-start out."
+        )
+    return tuple(record.tags["study"] for record in found)

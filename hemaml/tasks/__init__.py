@@ -1,0 +1,1 @@
+"""One module a task: data, splits, score, primary metric."""

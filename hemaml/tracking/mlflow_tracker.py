@@ -1,0 +1,267 @@
+"""MLflow as the record: explicit run ids, batched metrics, a store that is initialised once.
+
+The fluent API is not used: it keeps a hidden current run, and marks a process that is told to
+stop as failed. One `MlflowTracker` serves one task, whose experiment has the task's name.
+"""
+
+import json
+import logging
+import os
+import sqlite3
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+from mlflow.entities import Dataset as MlflowDataset
+from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag, ViewType
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
+from hemaml.core.dataset import Dataset
+from hemaml.core.errors import StoreError
+from hemaml.core.tracker import Record, Status
+
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # each table it creates
+
+FLUSH_S = 1.0
+"""Seconds that metrics may wait: a batch costs about as much as a single value."""
+FLUSH_COUNT = 900
+"""MLflow takes at most 1000 metrics a batch."""
+PARAM_CHARS = 6000
+"""MLflow cuts longer values with only a warning."""
+PARENT = "mlflow.parentRunId"
+
+
+@contextmanager
+def store_errors(uri: str) -> Iterator[None]:
+    """Turns any failure of the store into a `StoreError` that names it."""
+    try:
+        yield
+    except (MlflowException, OSError) as error:
+        cause = str(error).splitlines()[0]
+        raise StoreError(
+            f"the MLflow store must take reads and writes, but {_without_secret(uri)} gave: "
+            f"{cause}. Check the server or the disk, then go on with --resume."
+        ) from error
+
+
+def _without_secret(uri: str) -> str:
+    scheme, _, rest = uri.partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}"
+
+
+class MlflowRun:
+    """One run being written; see `hemaml.core.tracker.Run`."""
+
+    def __init__(self, client: MlflowClient, uri: str, run_id: str) -> None:
+        self._client = client
+        self._uri = uri
+        self._id = run_id
+        self._held: list[Metric] = []
+        self._flushed = time.monotonic()
+
+    @property
+    def id(self) -> str:
+        """MLflow's run id."""
+        return self._id
+
+    def log_params(self, values: Mapping[str, object]) -> None:
+        """Logs parameters; equal values may be logged again, others raise."""
+        params = []
+        for name, value in values.items():
+            if len(str(value)) > PARAM_CHARS:
+                raise StoreError(
+                    f"a parameter must have at most {PARAM_CHARS} characters, but {name!r} has "
+                    f"{len(str(value))}."
+                )
+            params.append(Param(name, str(value)))
+        with store_errors(self._uri):
+            for start in range(0, len(params), 100):
+                self._client.log_batch(self._id, params=params[start : start + 100])
+
+    def log_metrics(self, values: Mapping[str, float], step: int = 0) -> None:
+        """Holds metrics back until a second has passed or the batch is full."""
+        now = int(time.time() * 1000)
+        self._held += [Metric(name, float(v), now, step) for name, v in values.items()]
+        if len(self._held) > FLUSH_COUNT or time.monotonic() - self._flushed > FLUSH_S:
+            self.flush()
+
+    def flush(self) -> None:
+        """Sends what is held back."""
+        with store_errors(self._uri):
+            while self._held:
+                self._client.log_batch(self._id, metrics=self._held[:FLUSH_COUNT])
+                del self._held[:FLUSH_COUNT]
+        self._flushed = time.monotonic()
+
+    def set_tags(self, values: Mapping[str, object]) -> None:
+        """Sets tags, at most 100."""
+        with store_errors(self._uri):
+            self._client.log_batch(self._id, tags=[RunTag(k, str(v)) for k, v in values.items()])
+
+    def log_text(self, text: str, path: str) -> None:
+        """Stores a text file."""
+        self.log_bytes(text.encode(), path)
+
+    def log_bytes(self, content: bytes, path: str) -> None:
+        """Stores a file."""
+        with tempfile.TemporaryDirectory() as folder, store_errors(self._uri):
+            file = Path(folder) / Path(path).name
+            file.write_bytes(content)
+            parent = str(Path(path).parent)
+            self._client.log_artifact(self._id, str(file), None if parent == "." else parent)
+
+    def log_folder(self, folder: Path, path: str) -> None:
+        """Stores all files of a folder below `path`."""
+        with store_errors(self._uri):
+            self._client.log_artifacts(self._id, str(folder), path)
+
+    def log_dataset(self, data: Dataset, context: str) -> None:
+        """Records the data set as an input, with its digest (MLflow keeps 36 characters)."""
+        profile = json.dumps({"num_images": len(data), "num_groups": len(set(data.groups))})
+        schema = json.dumps({"classes": list(data.classes)})
+        source = json.dumps({"source": data.source})
+        entity = MlflowDataset(data.name, data.digest, "local", source, schema, profile)
+        with store_errors(self._uri):
+            tag = InputTag("mlflow.data.context", context)
+            self._client.log_inputs(self._id, [DatasetInput(entity, [tag])])
+
+    def end(self, status: Status) -> None:
+        """Sends what is held back and ends the run."""
+        self.flush()
+        with store_errors(self._uri):
+            self._client.set_terminated(self._id, status)
+
+
+class MlflowTracker:
+    """The runs of one task in an MLflow store; see `hemaml.core.tracker.Tracker`."""
+
+    def __init__(self, uri: str, task: str) -> None:
+        self.uri = uri
+        self.task = task
+        with store_errors(uri):
+            if uri.startswith("sqlite:///"):
+                self._client, self._experiment = _open_sqlite(uri, task)
+            else:
+                self._client = MlflowClient(tracking_uri=uri)
+                self._experiment = _experiment_id(self._client, task, None)
+
+    @property
+    def experiment_id(self) -> str:
+        """MLflow's id of the task's experiment."""
+        return self._experiment
+
+    def start(self, name: str, tags: Mapping[str, object], parent: str | None = None) -> MlflowRun:
+        """Opens a run below `parent`."""
+        nesting = {PARENT: parent} if parent else {}
+        texts = {key: str(value) for key, value in {**tags, **nesting}.items()}
+        with store_errors(self.uri):
+            run = self._client.create_run(self._experiment, run_name=name, tags=texts)
+        return MlflowRun(self._client, self.uri, run.info.run_id)
+
+    def reopen(self, run_id: str) -> MlflowRun:
+        """Goes on with a run, whatever its status."""
+        with store_errors(self.uri):
+            self._client.update_run(run_id, status="RUNNING")
+        return MlflowRun(self._client, self.uri, run_id)
+
+    def get(self, run_id: str) -> Record:
+        """The run as stored."""
+        with store_errors(self.uri):
+            return _record(self._client.get_run(run_id))
+
+    def find(
+        self, tags: Mapping[str, str], *, parent: str | None = None, limit: int = 10_000
+    ) -> list[Record]:
+        """The runs with all these tags, oldest first; deleted ones are left out."""
+        wanted = {**tags, **({PARENT: parent} if parent else {})}
+        query = " and ".join(f"tags.{key} = '{value}'" for key, value in wanted.items())
+        records: list[Record] = []
+        token = None
+        with store_errors(self.uri):
+            while len(records) < limit:
+                page = self._client.search_runs(
+                    [self._experiment],
+                    query,
+                    ViewType.ACTIVE_ONLY,
+                    min(limit, 1000),
+                    ["attributes.start_time ASC"],
+                    token,
+                )
+                records += [_record(run) for run in page]
+                token = page.token
+                if not token:
+                    break
+        return records
+
+    def last_step(self, run_id: str, metric: str) -> int:
+        """The largest step logged of a metric, or -1."""
+        with store_errors(self.uri):
+            history = self._client.get_metric_history(run_id, metric)
+        return max((point.step for point in history), default=-1)
+
+    def read_text(self, run_id: str, path: str) -> str:
+        """A text artifact of a run."""
+        with tempfile.TemporaryDirectory() as folder:
+            return self.download(run_id, path, Path(folder)).read_text(encoding="utf-8")
+
+    def download(self, run_id: str, path: str, folder: Path) -> Path:
+        """Copies an artifact (a file or a folder) into `folder`; returns where it is."""
+        with store_errors(self.uri):
+            return Path(self._client.download_artifacts(run_id, path, str(folder)))
+
+
+def _record(run: Any) -> Record:
+    return Record(
+        id=run.info.run_id,
+        name=run.info.run_name,
+        status=run.info.status,
+        params=dict(run.data.params),
+        metrics=dict(run.data.metrics),
+        tags=dict(run.data.tags),
+        start_ms=run.info.start_time or 0,
+        end_ms=run.info.end_time or 0,
+    )
+
+
+def _open_sqlite(uri: str, task: str) -> tuple[MlflowClient, str]:
+    """A client of an embedded store, which the first process creates.
+
+    Processes that meet an empty SQLite file at once can break its schema for good, so the file
+    lock covers creation and the first look. Write-ahead logging lets the UI read while trials
+    write.
+    """
+    database = Path(uri.removeprefix("sqlite:///"))
+    database.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{database}.lock"):
+        if not database.exists():
+            with sqlite3.connect(database) as connection:
+                connection.execute("pragma journal_mode=wal")
+            connection.close()
+        client = MlflowClient(tracking_uri=uri)
+        artifacts = database.parent.resolve() / "artifacts" / task
+        return client, _experiment_id(client, task, artifacts.as_uri())
+
+
+def _experiment_id(client: MlflowClient, task: str, artifacts: str | None) -> str:
+    found = client.get_experiment_by_name(task)
+    if found is None:
+        try:
+            created: str = client.create_experiment(task, artifact_location=artifacts)
+            return created
+        except MlflowException:  # on a server, another process may have been faster
+            found = client.get_experiment_by_name(task)
+            if found is None:
+                raise
+    if found.lifecycle_stage == "deleted":
+        raise StoreError(
+            f"the MLflow experiment must be active, but {task!r} is deleted. "
+            "Restore it in the UI, or point MLFLOW_TRACKING_URI at another store."
+        )
+    experiment_id: str = found.experiment_id
+    return experiment_id

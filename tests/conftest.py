@@ -1,0 +1,47 @@
+"""Fixtures: a working folder of its own for each test, and the real data where there is any."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture
+def workplace(tmp_path, monkeypatch):
+    """An empty folder with the repository's experiments and spaces, and no settings."""
+    for name in ("experiments", "search_spaces"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    for name in ("HEMAML_DATA", "MLFLOW_TRACKING_URI", "HEMAML_STUDY_STORAGE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HEMAML_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def real_data():
+    """The folder of real data sets; tests that need it are skipped where it is absent."""
+    folder = Path(os.environ.get("HEMAML_DATA") or ROOT.parent / "shared" / "data").resolve()
+    if not (folder / "segmentation_WBC").is_dir():
+        pytest.skip(f"needs the real data sets: {folder}/segmentation_WBC is absent (HEMAML_DATA)")
+    return folder
+
+
+@pytest.fixture
+def stub(workplace, monkeypatch):
+    """The stub objective under the name `stub.stub`, in this process; see `tests/stub.py`."""
+    import stub
+
+    import hemaml.core.objective
+    import hemaml.record
+
+    monkeypatch.setitem(sys.modules, "hemaml.objectives.stub.stub", stub)
+    for module in (hemaml.core.objective, hemaml.record):
+        monkeypatch.setattr(module, "objective_names", lambda: ["stub.stub"])
+    monkeypatch.setattr(stub, "on_step", [])
+    monkeypatch.setattr(stub, "trained", [])
+    return stub

@@ -1,0 +1,306 @@
+"""Every engine keeps the same contract; engines are found by walking `hemaml/engines`."""
+
+import importlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import optuna
+import pytest
+
+import hemaml.engines
+from hemaml.core.errors import ConfigError, StoreError
+from hemaml.core.experiment import Sweep
+from hemaml.core.search import Outcome, Stopped, Study
+from hemaml.core.space import Space
+from hemaml.engines.optuna_engine import searched
+
+ENGINES = sorted(p.stem for p in Path(hemaml.engines.__path__[0]).glob("*_engine.py"))
+SPACE = Space.model_validate(
+    {
+        "x": {"type": "float", "low": -1, "high": 1},
+        "kind": {"type": "categorical", "choices": ["a", "b"]},
+        "depth": {"type": "int", "low": 1, "high": 3, "when": {"kind": "b"}},
+    }
+)
+
+
+@pytest.fixture(params=ENGINES)
+def search(request):
+    return importlib.import_module(f"hemaml.engines.{request.param}").search
+
+
+@pytest.fixture
+def study(tmp_path):
+    return Study("s", str(tmp_path / "study.journal"), ("maximize",), seed=3)
+
+
+def parabola(assigned, report):
+    """Best at x = 0.3 with kind b; reports three steps."""
+    value = -((assigned.point["x"] - 0.3) ** 2) + (assigned.point["kind"] == "b")
+    for step in range(3):
+        report(step, value * (step + 1) / 3)
+    return Outcome("finished", (value,), run_id=f"run-{assigned.number}", key="k")
+
+
+def run(search, evaluate, study, **settings):
+    events = []
+    sweep = Sweep(**{"trials": 8, "sampler": "random", **settings})
+    search(evaluate, SPACE, sweep, study, events.append)
+    return events
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_makes_as_many_trials_as_asked_and_records_each(search, study, workers):
+    events = run(search, parabola, study, workers=workers)
+    trials = searched(study)
+    assert [trial.number for trial in trials] == list(range(8))
+    assert {trial.ending for trial in trials} == {"finished"}
+    assert {trial.run_id for trial in trials} == {f"run-{i}" for i in range(8)}
+    best = [trial for trial in trials if trial.best]
+    assert [t.values for t in best] == [max(trial.values for trial in trials)]
+    assert sum(event.kind == "started" for event in events) == 8
+    assert sum(event.kind == "ended" for event in events) == 8
+    assert sum(event.kind == "reported" for event in events) == 24
+
+
+def test_conditional_parameters_appear_only_where_they_hold(search, study):
+    run(search, parabola, study, trials=20)
+    for trial in searched(study):
+        assert ("depth" in trial.point) == (trial.point["kind"] == "b")
+
+
+def test_same_seed_same_points(search, tmp_path):
+    points = []
+    for name in ("first", "second"):
+        study = Study(name, str(tmp_path / f"{name}.journal"), ("maximize",), seed=7)
+        run(search, parabola, study)
+        points.append([trial.point for trial in searched(study)])
+    assert points[0] == points[1]
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "gp", "random", "grid", "nsga2"])
+def test_samplers_search_mixed_spaces(search, study, sampler):
+    if sampler == "grid":
+        with pytest.raises(ConfigError, match="needs `step` on float 'x'"):
+            run(search, parabola, study, sampler=sampler)
+        return
+    run(search, parabola, study, sampler=sampler, trials=15)
+    assert len(searched(study)) == 15
+
+
+def test_cmaes_searches_numbers(search, study):
+    space = Space.model_validate(
+        {name: {"type": "float", "low": -1, "high": 1} for name in ("x", "y")}
+    )
+
+    def bowl(assigned, report):
+        return Outcome("finished", (-(assigned.point["x"] ** 2) - assigned.point["y"] ** 2,))
+
+    search(bowl, space, Sweep(trials=60, sampler="cmaes"), study, lambda event: None)
+    assert max(trial.values[0] for trial in searched(study)) > -0.05
+
+
+def test_grid_visits_each_distinct_point_once_and_then_ends(search, study):
+    space = Space.model_validate(
+        {
+            "kind": {"type": "categorical", "choices": ["a", "b"]},
+            "depth": {"type": "int", "low": 1, "high": 3, "when": {"kind": "b"}},
+        }
+    )
+
+    def constant(assigned, report):
+        return Outcome("finished", (1.0,))
+
+    search(constant, space, Sweep(trials=100, sampler="grid"), study, lambda event: None)
+    points = [trial.point for trial in searched(study)]
+    expected = [{"kind": "a"}, *({"kind": "b", "depth": depth} for depth in (1, 2, 3))]
+    assert sorted(map(repr, points)) == sorted(map(repr, expected))
+
+
+@pytest.mark.parametrize("pruner", ["hyperband", "asha", "median"])
+def test_pruners_stop_bad_trials_early(search, study, pruner):
+    def trial(assigned, report):
+        good = assigned.number % 4 != 3
+        for step in range(27):
+            try:
+                report(step, float(good))
+            except Stopped:
+                return Outcome("pruned", reason="stopped")
+        return Outcome("finished", (float(good),))
+
+    run(search, trial, study, pruner=pruner, trials=40)
+    endings = {t.ending for t in searched(study)}
+    assert endings == {"finished", "pruned"}
+    assert all(t.values == (1.0,) or t.ending == "pruned" or t.values == (0.0,)
+               for t in searched(study))  # fmt: skip
+    assert any(t.best and t.values == (1.0,) for t in searched(study))
+
+
+def test_several_goals_give_a_front_without_infeasible_points(search, tmp_path):
+    study = Study("two", str(tmp_path / "s.journal"), ("maximize", "minimize"))
+
+    def trial(assigned, report):
+        x = assigned.point["x"]
+        if x > 0.5:
+            return Outcome("over_budget", reason="too many parameters", excess=10)
+        report(0, x)
+        return Outcome("finished", (x, x + 1), excess=-10)
+
+    run(search, trial, study, trials=20)
+    trials = searched(study)
+    rejected = [t for t in trials if t.point["x"] > 0.5]
+    assert rejected and all(t.ending == "over_budget" and not t.best for t in rejected)
+    assert all(t.best for t in trials if t.ending == "finished")  # each trades one for the other
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("ending", ["diverged", "out_of_memory", "failed", "over_budget"])
+def test_endings_without_a_value_are_recorded_with_their_reason(search, study, ending, workers):
+    outcome = Outcome(ending, reason="because", run_id="r", excess=5)
+    run(search, partial(always, outcome), study, trials=3, workers=workers)
+    assert [(t.ending, t.reason, t.best) for t in searched(study)] == [
+        (ending, "because", False)
+    ] * 3
+
+
+def always(outcome, assigned, report):
+    return outcome
+
+
+def test_patience_ends_a_search_that_no_longer_improves(search, study):
+    run(search, partial(always, Outcome("finished", (1.0,))), study, trials=50, patience=4)
+    assert len(searched(study)) == 5
+
+
+def test_no_trial_starts_after_the_hours(search, study):
+    def slow(assigned, report):
+        time.sleep(0.05)
+        return Outcome("finished", (1.0,))
+
+    run(search, slow, study, trials=500, hours=0.3 / 3600)
+    assert 1 <= len(searched(study)) <= 8
+
+
+def test_first_points_come_first(search, study):
+    run(search, parabola, study, first=({"x": 0.3, "kind": "a"},))
+    assert searched(study)[0].point == {"x": 0.3, "kind": "a"}
+
+
+def test_a_longer_sweep_continues_the_study_with_new_points(search, study):
+    run(search, parabola, study, trials=5)
+    run(search, parabola, study, trials=9)
+    xs = [trial.point["x"] for trial in searched(study)]
+    assert len(xs) == len(set(xs)) == 9
+
+
+def test_warm_start_learns_but_does_not_count(search, tmp_path):
+    storage = str(tmp_path / "s.journal")
+    run(search, parabola, Study("old", storage, ("maximize",)), trials=6)
+    new = Study("new", storage, ("maximize",), warm_start=("old",))
+    run(search, parabola, new, trials=4)
+    assert len(searched(new)) == 4
+    lent = optuna.load_study(
+        study_name="new",
+        storage=optuna.storages.JournalStorage(
+            optuna.storages.journal.JournalFileBackend(storage)
+        ),
+    )
+    assert len(lent.trials) == 10
+
+
+def test_warm_start_from_nothing_is_an_error(search, tmp_path):
+    study = Study("new", str(tmp_path / "s.journal"), ("maximize",), warm_start=("gone",))
+    with pytest.raises(ConfigError, match="'gone' does not exist"):
+        run(search, parabola, study)
+
+
+def suicidal(marker, assigned, report):
+    """Kills its worker the first time it meets trial 2."""
+    if assigned.number == 2 and not marker.exists():
+        marker.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return parabola(assigned, report)
+
+
+def test_a_worker_that_dies_is_replaced_and_its_trial_continued(search, study, tmp_path):
+    events = run(search, partial(suicidal, tmp_path / "died"), study, workers=2)
+    assert [event.number for event in events if event.kind == "lost"] == [2]
+    assert [t.ending for t in searched(study)] == ["finished"] * 8
+
+
+def always_suicidal(assigned, report):
+    if assigned.number == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return parabola(assigned, report)
+
+
+def test_a_trial_that_kills_every_worker_fails_and_the_rest_goes_on(search, study):
+    run(search, always_suicidal, study, workers=2)
+    trials = searched(study)
+    assert [t.ending for t in trials].count("finished") == 7
+    assert trials[1].ending == "failed" and "exit code -9" in trials[1].reason
+
+
+def storeless(assigned, report):
+    if assigned.number >= 3:
+        raise StoreError("the store is gone")
+    return parabola(assigned, report)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_lost_store_ends_the_search_and_a_later_one_goes_on(search, study, workers):
+    with pytest.raises(StoreError, match="the store is gone"):
+        run(search, storeless, study, workers=workers)
+    run(search, parabola, study, workers=workers)
+    assert [t.ending for t in searched(study)] == ["finished"] * 8
+
+
+KILLED = """
+import sys, time
+from hemaml.core.experiment import Sweep
+from hemaml.core.search import Outcome, Study
+from hemaml.core.space import Space
+from hemaml.engines import optuna_engine
+
+def slow(assigned, report):
+    time.sleep(.4)
+    return Outcome("finished", (1.0,), run_id=str(assigned.number))
+
+if __name__ == "__main__":
+    space = Space.model_validate({"x": {"type": "float", "low": 0, "high": 1}})
+    study = Study("k", sys.argv[1], ("maximize",))
+    optuna_engine.search(slow, space, Sweep(trials=10, workers=2), study, lambda event: None)
+"""
+
+
+@pytest.mark.slow
+def test_kill_9_of_the_parent_takes_its_workers_along_and_loses_nothing(tmp_path):
+    script, journal = tmp_path / "killed.py", str(tmp_path / "k.journal")
+    script.write_text(KILLED)
+    process = subprocess.Popen([sys.executable, str(script), journal])
+    study = Study("k", journal, ("maximize",))
+    deadline = time.monotonic() + 60
+    while _count(study, "finished") < 3 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    time.sleep(0.3)
+    before = [trial for trial in searched(study) if trial.ending == "finished"]
+    time.sleep(1)
+    assert [t for t in searched(study) if t.ending == "finished"] == before
+    subprocess.run([sys.executable, str(script), journal], check=True)
+    after = searched(study)
+    assert [trial.ending for trial in after] == ["finished"] * 10
+    assert [after[trial.number] for trial in before] == before
+
+
+def _count(study, ending):
+    try:
+        return sum(trial.ending == ending for trial in searched(study))
+    except (KeyError, FileNotFoundError):
+        return 0

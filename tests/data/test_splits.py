@@ -1,0 +1,236 @@
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hemaml.core.dataset import Dataset
+from hemaml.core.errors import DataError
+from hemaml.core.experiment import Split
+from hemaml.data.reading import read_dataset
+from hemaml.data.splits import folds, held_out, is_leaky, outer, split_digest, split_record
+
+GOLDEN_FOLDS = "a811e419f56dda4d6067d8f1349d9e7b"
+
+quick = settings(max_examples=30, deadline=None)
+
+
+def make_dataset(labels, groups=(), contents=None) -> Dataset:
+    """Items of one pixel; `contents` gives equal images equal numbers."""
+    num = len(labels)
+    contents = range(num) if contents is None else contents
+    images = [np.frombuffer(np.int64(c).tobytes()[:3], np.uint8).reshape(1, 1, 3) for c in contents]
+    return Dataset(
+        name="test",
+        classes=("a", "b"),
+        ids=tuple(f"{i:04d}" for i in range(num)),
+        images=tuple(images),
+        digests=tuple(f"d{i}" for i in range(num)),
+        labels=tuple(labels),
+        groups=tuple(groups),
+    )
+
+
+@st.composite
+def datasets(draw, *, grouped=None, least=12) -> Dataset:
+    num = draw(st.integers(least, 60))
+    labels = draw(st.lists(st.integers(0, 3), min_size=num, max_size=num))
+    if draw(st.booleans()) if grouped is None else grouped:
+        # At least `least` groups, so that any split of these tests is possible.
+        extra = draw(
+            st.lists(st.integers(0, least + 5), min_size=num - least, max_size=num - least)
+        )
+        groups = [f"g{g}" for g in [*range(least), *extra]]
+    else:
+        groups = []
+    return make_dataset(labels, groups)
+
+
+def shuffled(dataset: Dataset, seed: int) -> Dataset:
+    return dataset.subset(np.random.default_rng(seed).permutation(len(dataset)).tolist())
+
+
+def parts_of(split) -> list[Dataset]:
+    return [split.train, split.val]
+
+
+def assert_partition(dataset, parts):
+    ids = [name for part in parts for name in part.ids]
+    assert sorted(ids) == sorted(dataset.ids)
+    assert all(len(part) for part in parts)
+
+
+@given(datasets(), st.integers(0, 5))
+@quick
+def test_held_out_is_a_grouped_partition(dataset, seed):
+    rest, held = held_out(dataset, seed=seed)
+    assert_partition(dataset, [rest, held])
+    assert not set(rest.groups) & set(held.groups)
+
+
+@given(datasets(), st.integers(1, 6), st.integers(0, 5))
+@quick
+def test_folds_are_grouped_partitions(dataset, num, seed):
+    found = folds(dataset, Split(folds=num, seed=seed))
+    assert len(found) == num
+    for fold in found:
+        assert_partition(dataset, parts_of(fold))
+        assert not set(fold.train.groups) & set(fold.val.groups)
+    if num > 1:
+        assert_partition(dataset, [fold.val for fold in found])
+
+
+@given(datasets(), st.integers(0, 5))
+@quick
+def test_outer_splits_are_grouped_partitions(dataset, seed):
+    for split in outer(dataset, 2, seed):
+        parts = [split.fold.train, split.fold.val, split.test]
+        assert_partition(dataset, parts)
+        groups = [set(part.groups) for part in parts]
+        assert sum(map(len, groups)) == len(set().union(*groups))
+
+
+@given(datasets(), st.integers(0, 5), st.integers(1, 4))
+@quick
+def test_order_of_items_does_not_matter(dataset, seed, num):
+    split = Split(folds=num, seed=seed)
+    assert split_digest(folds(dataset, split)) == split_digest(folds(shuffled(dataset, 1), split))
+
+
+@given(datasets(grouped=False), st.integers(0, 5))
+@quick
+def test_single_items_meet_sizes_and_strata(dataset, seed):
+    _, held = held_out(dataset, seed=seed, fraction=0.25)
+    assert abs(len(held) - 0.25 * len(dataset)) <= 1.5
+    wanted, found = Counter(dataset.labels), Counter(held.labels)
+    assert all(abs(found[label] - 0.25 * wanted[label]) <= 1.5 for label in wanted)
+
+
+@given(datasets(grouped=False, least=20), st.integers(2, 5), st.integers(0, 5))
+@quick
+def test_folds_of_single_items_are_even(dataset, num, seed):
+    vals = [fold.val for fold in folds(dataset, Split(folds=num, seed=seed))]
+    assert max(map(len, vals)) - min(map(len, vals)) <= 2
+    for label in set(dataset.labels):
+        counts = [val.labels.count(label) for val in vals]
+        assert max(counts) - min(counts) <= 2
+
+
+@given(datasets(grouped=True), st.integers(0, 5))
+@quick
+def test_groups_meet_sizes_as_far_as_the_largest_allows(dataset, seed):
+    _, held = held_out(dataset, seed=seed, fraction=0.25)
+    largest = max(Counter(dataset.groups).values())
+    assert abs(len(held) - 0.25 * len(dataset)) <= largest + 1
+
+
+@given(st.lists(st.integers(0, 6), min_size=30, max_size=40), st.booleans(), st.integers(0, 3))
+@quick
+def test_copies_of_an_image_stay_together(contents, grouped, seed):
+    contents = [*contents, *range(100, 110)]
+    groups = [f"g{i}" for i in range(len(contents))] if grouped else []
+    dataset = make_dataset([0] * len(contents), groups, contents)
+    for group in ("auto", "none"):
+        for fold in folds(dataset, Split(folds=3, seed=seed, group=group)):
+            where = dict(zip(dataset.ids, contents, strict=True))
+            train = {where[name] for name in fold.train.ids}
+            assert not train & {where[name] for name in fold.val.ids}
+
+
+def test_groups_linked_by_a_copied_image_stay_together():
+    groups = ["p", "p", "q", "q", "r", "s", "t", "u"]
+    dataset = make_dataset([0] * 8, groups, [0, 1, 1, 2, 3, 4, 5, 6])
+    for seed in range(10):
+        rest, _ = held_out(dataset, seed=seed, fraction=0.3)
+        assert len({"p", "q"} & set(rest.groups)) in (0, 2)
+
+
+def test_seeds_and_purposes_give_different_splits():
+    dataset = make_dataset([0, 1] * 30)
+    held = {held_out(dataset, seed=seed)[1].ids for seed in range(20)}
+    assert len(held) == 20
+    tests = {split.test.ids for split in outer(dataset, 20, 0)}
+    assert len(tests) == 20
+    (fold,) = folds(dataset, Split(seed=0))
+    assert fold.val.ids != held_out(dataset, seed=0)[1].ids
+
+
+def test_groups_of_all_sizes_reach_the_held_out_part():
+    groups = [f"g{size:02d}" for size in range(1, 21) for _ in range(size)]
+    dataset = make_dataset([0] * len(groups), groups)
+    drawn = Counter(g for s in range(60) for g in set(held_out(dataset, seed=s)[1].groups))
+    assert all(drawn[f"g{size:02d}"] for size in range(1, 21))
+
+
+def test_splits_are_the_same_for_ever():
+    """Promotion compares models on the held-out part: a change here breaks every registry."""
+    dataset = make_dataset([0, 0, 1] * 10, [f"g{i // 2}" for i in range(30)])
+    held = held_out(dataset, seed=7)[1]
+    assert held.ids == ("0012", "0013", "0028", "0029")
+    assert split_digest(folds(dataset, Split(folds=3, seed=7))) == GOLDEN_FOLDS
+
+
+def test_a_class_of_one_item_does_not_crash():
+    dataset = make_dataset([0] * 20 + [1])
+    rest, held = held_out(dataset, seed=0)
+    assert 1 in rest.labels
+    vals = [fold.val.labels.count(1) for fold in folds(dataset, Split(folds=5))]
+    assert sorted(vals) == [0, 0, 0, 0, 1]
+    assert held.labels
+
+
+@pytest.mark.parametrize(
+    ("dataset", "message"),
+    [
+        (make_dataset([0] * 3), r"at least 5 distinct images, but 'test' has 3 \(3 items\)"),
+        (make_dataset([0] * 9, ["a", "b", "c"] * 3), r"5 groups or distinct images.* has 3 \(9"),
+        (make_dataset([0] * 9, contents=[0] * 9), "has 1"),
+        (make_dataset([]), "has 0"),
+    ],
+)
+def test_too_few_units_are_named(dataset, message):
+    with pytest.raises(DataError, match=message):
+        folds(dataset, Split(folds=5))
+
+
+def test_ungrouped_is_by_request_and_leaky_only_where_groups_have_more_than_one_item():
+    dataset = make_dataset([0] * 20, [f"g{i // 5}" for i in range(20)])
+    (fold,) = folds(dataset, Split(val=0.4, group="none"))
+    assert set(fold.train.groups) & set(fold.val.groups)
+    assert is_leaky(dataset, Split(group="none"))
+    assert not is_leaky(dataset, Split())
+    assert not is_leaky(replace(dataset, groups=()), Split(group="none"))
+    assert not is_leaky(replace(dataset, groups=dataset.ids), Split(group="none"))
+
+
+def test_the_record_counts_items_and_groups_by_class():
+    dataset = make_dataset([0, 0, 1, 1] * 3, [f"g{i // 2}" for i in range(12)])
+    found = folds(dataset, Split(folds=3))
+    record = split_record(found)
+    assert record["digest"] == split_digest(found)
+    part = record["splits"][0]["val"]
+    assert part["ids"] == sorted(found[0].val.ids)
+    assert part["items"] == 4
+    assert part["groups"] == 2
+    assert sum(part["classes"][label]["items"] for label in part["classes"]) == 4
+    (split,) = outer(dataset, 1, 0)
+    assert set(split_record([split])["splits"][0]) == {"train", "val", "test"}
+
+
+def test_the_digest_tells_contents_and_parts_apart():
+    dataset = make_dataset([0] * 12)
+    found = folds(dataset, Split(folds=2))
+    assert split_digest(found) != split_digest(found[::-1])
+    changed = replace(dataset, digests=tuple(f"e{i}" for i in range(12)))
+    assert split_digest(found) != split_digest(folds(changed, Split(folds=2)))
+
+
+def test_the_duplicate_of_the_papers_data_stays_together(real_data):
+    dataset = read_dataset({"reader": "segmentation_wbc", "set": 1})
+    for seed in range(3):
+        for fold in folds(dataset, Split(folds=5, seed=seed)):
+            assert ("112" in fold.val.ids) == ("139" in fold.val.ids)
+    for split in outer(dataset, 5, 0):
+        assert (len(split.fold.train), len(split.fold.val), len(split.test)) == (240, 30, 30)

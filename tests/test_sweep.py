@@ -1,0 +1,332 @@
+"""Sweeps from outside: a real SQLite store, a real journal, an objective that costs nothing."""
+
+import json
+from copy import deepcopy
+
+import pytest
+
+import hemaml
+from hemaml.core import settings
+from hemaml.core.errors import ConfigError, StoreError
+from hemaml.core.experiment import plan_from
+from hemaml.doctor import examine_sweep
+from hemaml.sweep import open_sweep, reopen_sweep
+from hemaml.tracking.mlflow_tracker import MlflowTracker
+
+
+def plan(space=None, **sweep_and_params):
+    import stub
+
+    document = deepcopy(stub.EXPERIMENT)
+    for name, value in sweep_and_params.items():
+        section = "params" if name in stub.Params.model_fields else "sweep"
+        document[section][name] = value
+    return plan_from(document, space or stub.SPACE)
+
+
+def tracker():
+    return MlflowTracker(settings.tracking_uri(), "stub")
+
+
+def children(result, kind):
+    return tracker().find({"kind": kind}, parent=result.run_id)
+
+
+def agree(sweep_id):
+    return {f.what: f.found for f in examine_sweep(sweep_id) if f.state == "wrong"} == {}
+
+
+def test_a_sweep_records_trials_winner_confirmation_and_answer(stub):
+    result = hemaml.sweep(plan())
+    trials, confirms = children(result, "trial"), children(result, "confirm")
+    assert len(trials) == 6 and len(confirms) == 2
+    assert {run.status for run in [*trials, *confirms]} == {"FINISHED"}
+    assert [run.name for run in trials] == [f"stub-trial-{i:04d}" for i in range(6)]
+    for run in trials:
+        assert run.tags["outcome"] == "finished" and run.tags["split.leaky"] == "false"
+        assert set(run.params) == {"x", "width", "epochs", "mode"}
+        assert {"score", "val/score", "train/loss", "params_total", "params_trainable",
+                "model_bytes", "epoch_s", "peak_memory_mb", "ms_per_image"} <= set(run.metrics)  # fmt: skip
+    frame = result.trials()
+    assert list(frame["trial"]) == list(range(6))
+    winner = frame.loc[frame["score"].idxmax()]
+    assert result.best == {"x": winner["x"]}
+    assert abs(winner["x"] - 0.3) == min(abs(frame["x"] - 0.3))
+    parent = tracker().get(result.run_id)
+    mean, deviation = result.confirmed["score"]
+    scores = [run.metrics["score"] for run in confirms]
+    assert mean == pytest.approx(sum(scores) / 2) and deviation > 0
+    assert parent.metrics["score"] == mean and parent.metrics["score_std"] == deviation
+    assert parent.params["x"] == str(winner["x"])
+    assert "Does it work?" in parent.tags["mlflow.note.content"]
+    assert "Nobody 2026" in parent.tags["mlflow.note.content"]
+    assert agree(result.id)
+
+
+def test_the_parent_run_has_what_is_needed_to_repeat_it(stub):
+    result = hemaml.sweep(plan(trials=2))
+    split = json.loads(tracker().read_text(result.run_id, "split.json"))
+    parts = split["splits"][0]
+    rest, held = stub.task.held_out(stub.read({"count": 24}))
+    assert sorted(parts["train"]["ids"] + parts["val"]["ids"]) == sorted(rest.ids)
+    assert not set(held.ids) & set(parts["train"]["ids"] + parts["val"]["ids"])
+    environment = json.loads(tracker().read_text(result.run_id, "environment.json"))
+    assert {"python", "torch", "optuna", "mlflow"} <= set(environment)
+    for name in ("experiment.yaml", "search_space.yaml"):
+        assert tracker().read_text(result.run_id, name)
+    for name in ("history", "parallel_coordinates", "importance", "learning_curves"):
+        html = tracker().read_text(result.run_id, f"figures/{name}.html")
+        assert "plotly" in html.lower() and 'src="http' not in html  # works offline
+
+
+@pytest.mark.parametrize(
+    ("mode", "ending", "status"),
+    [("nan", "diverged", "FAILED"), ("oom", "out_of_memory", "FAILED"),
+     ("boom", "failed", "FAILED")],
+)  # fmt: skip
+def test_each_way_to_fail_has_its_own_record_and_spares_the_rest(stub, mode, ending, status):
+    space = {**stub.SPACE, "mode": {"type": "categorical", "choices": ["fine", mode]}}
+    result = hemaml.sweep(plan(space, trials=8))
+    runs = {run.tags["trial"]: run for run in children(result, "trial")}
+    for trial in result.searched:
+        run = runs[str(trial.number)]
+        wanted = "finished" if trial.point["mode"] == "fine" else ending
+        assert trial.ending == run.tags["outcome"] == wanted
+        assert run.status == ("FINISHED" if wanted == "finished" else status)
+        assert bool(run.tags.get("reason")) == (wanted != "finished")
+    assert ending in {trial.ending for trial in result.searched}
+    if mode == "boom":
+        failed = next(run for run in runs.values() if run.status == "FAILED")
+        assert "something broke" in tracker().read_text(failed.id, "traceback.txt")
+    assert agree(result.id)
+
+
+def test_a_sweep_without_a_winner_says_so(stub):
+    result = hemaml.sweep(plan(mode="nan", trials=2))
+    assert result.best is None and not result.confirmed
+    parent = tracker().get(result.run_id)
+    assert parent.status == "FAILED" and parent.tags["outcome"] == "no_winner"
+
+
+def test_pruned_trials_are_recorded_and_never_win(stub):
+    result = hemaml.sweep(plan(trials=20, epochs=20, pruner="median"))
+    pruned = [trial for trial in result.searched if trial.ending == "pruned"]
+    assert pruned and not any(trial.best for trial in pruned)
+    runs = [run for run in children(result, "trial") if run.tags["outcome"] == "pruned"]
+    assert len(runs) == len(pruned) and {run.status for run in runs} == {"KILLED"}
+    assert all("score" not in run.metrics and "val/score" in run.metrics for run in runs)
+
+
+def test_models_over_budget_are_rejected_before_training(stub):
+    space = {"width": {"type": "int", "low": 1, "high": 10}}
+    result = hemaml.sweep(plan(space, trials=12, max_params=50, x=0.3))
+    rejected = [trial for trial in result.searched if trial.ending == "over_budget"]
+    assert rejected and all(trial.point["width"] > 5 for trial in rejected)
+    assert all("above `max_params: 50`" in trial.reason for trial in rejected)
+    assert result.best["width"] <= 5
+    finished = sum(t.ending == "finished" for t in result.searched)
+    assert len(stub.trained) <= finished + 2
+
+
+def test_equal_points_are_trained_once(stub):
+    space = {"width": {"type": "categorical", "choices": [1, 2]}}
+    result = hemaml.sweep(plan(space, trials=8, confirm_seeds=0))
+    assert len(stub.trained) == 2
+    runs = children(result, "trial")
+    assert len(runs) == 8
+    originals = {run.id for run in runs if "reused_from" not in run.tags}
+    assert len(originals) == 2
+    assert {run.tags["reused_from"] for run in runs if "reused_from" in run.tags} == originals
+    again = hemaml.sweep(plan(space, trials=8, confirm_seeds=0))
+    assert len(stub.trained) == 2 and again.values == result.values
+
+
+def test_another_seed_or_data_set_is_another_trial(stub):
+    hemaml.run(plan())
+    hemaml.run(plan())
+    assert len(stub.trained) == 1
+    hemaml.run(plan(), seed=5)
+    document = {**stub.EXPERIMENT, "data": {"count": 30}}
+    hemaml.run(plan_from(document, stub.SPACE))
+    assert len(stub.trained) == 3
+
+
+class Killed(BaseException):
+    """Stands for whatever ends a process in the middle of a step."""
+
+
+def kill_at(count):
+    seen = []
+
+    def step(epoch):
+        seen.append(epoch)
+        if len(seen) == count:
+            raise Killed
+
+    return step
+
+
+def test_resume_continues_the_interrupted_trial_and_duplicates_nothing(stub):
+    stub.on_step.append(kill_at(15))  # trial 3, epoch 2
+    opened = open_sweep(plan())
+    with pytest.raises(Killed):
+        opened.search()
+    runs = tracker().find({"kind": "trial"}, parent=opened.run.id)
+    assert [run.tags["outcome"] for run in runs] == ["finished"] * 3 + ["interrupted"]
+    assert {run.status for run in tracker().find({}, parent=opened.run.id)} <= {"FINISHED", "KILLED"}
+    assert tracker().get(opened.run.id).status == "KILLED"
+    stub.on_step.clear()
+    steps = []
+    stub.on_step.append(steps.append)
+    result = reopen_sweep(None, experiment="stub").search()
+    assert steps[:2] == [2, 3]  # from the last checkpoint, not from the start
+    after = children(result, "trial")
+    assert [run.id for run in after[:4]] == [run.id for run in runs]
+    assert [run.tags["outcome"] for run in after] == ["finished"] * 6
+    history = tracker()._client.get_metric_history(runs[3].id, "val/score")
+    assert sorted(point.step for point in history) == [0, 1, 2, 3]
+    assert tracker().get(result.run_id).status == "FINISHED"
+    assert agree(result.id)
+
+
+def test_an_interrupted_and_resumed_trial_equals_an_uninterrupted_one(stub):
+    whole = hemaml.sweep(plan(confirm_seeds=0))
+    values = [trial.values for trial in whole.searched]
+    for run in tracker().find({"kind": "trial"}):  # so that nothing is reused
+        tracker()._client.delete_run(run.id)
+    stub.on_step.append(kill_at(10))
+    with pytest.raises(Killed):
+        open_sweep(plan(confirm_seeds=0)).search()
+    stub.on_step.clear()
+    resumed = reopen_sweep(None, experiment="stub").search()
+    assert [trial.values for trial in resumed.searched][:3] == values[:3]
+
+
+def test_a_run_that_finished_unheard_is_not_trained_again(stub):
+    """The process died between the end of the run and the study hearing of it."""
+    opened = open_sweep(plan())
+    original = type(opened.job.tracker).get
+    ended = []
+
+    def watch(event):
+        if event.kind == "ended":
+            ended.append(event)
+
+    import hemaml.engines.optuna_engine as engine
+
+    tell = engine._Search._tell
+    try:
+        def dies(self, trial, outcome):
+            if trial.number == 2:
+                raise Killed
+            tell(self, trial, outcome)
+
+        engine._Search._tell = dies
+        with pytest.raises(Killed):
+            opened.search(watch)
+    finally:
+        engine._Search._tell = tell
+    assert original and len(ended) == 2 and len(stub.trained) == 3
+    result = reopen_sweep(opened.id).search()
+    assert len(stub.trained) == 6 + 2  # three more trials, two confirmations; trial 2 not again
+    assert [trial.ending for trial in result.searched] == ["finished"] * 6
+    assert agree(result.id)
+
+
+def test_resume_of_a_finished_sweep_adds_trials(stub):
+    first = hemaml.sweep(plan())
+    more = hemaml.resume(first.id, overrides=["sweep.trials=9"])
+    assert [t.point for t in more.searched[:6]] == [t.point for t in first.searched]
+    assert len(more.searched) == 9 and more.run_id == first.run_id
+
+
+def test_resume_says_what_it_cannot_do(stub):
+    with pytest.raises(ConfigError, match="has none"):
+        reopen_sweep(None, experiment="stub")
+    result = hemaml.sweep(plan())
+    with pytest.raises(ConfigError, match=r"only `sweep\.\*` may be set"):
+        hemaml.resume(result.id, overrides=["params.epochs=9"])
+    with pytest.raises(ConfigError, match=f"known: {result.id}"):
+        hemaml.resume("stub-1")
+
+
+def test_a_sweep_is_run_by_one_process_at_a_time(stub):
+    opened = open_sweep(plan())
+
+    def second(event):
+        if event.kind == "started" and event.number == 1:
+            with pytest.raises(ConfigError, match="is being run by another"):
+                reopen_sweep(opened.id)
+
+    opened.search(second)
+
+
+def test_warm_start_learns_from_sweeps_of_the_same_question_only(stub):
+    with pytest.raises(ConfigError, match="needs an earlier sweep"):
+        hemaml.sweep(plan(), warm_start=True)
+    hemaml.sweep(plan())
+    result = hemaml.sweep(plan(sampler="tpe"), warm_start=True)
+    assert len(result.searched) == 6 and agree(result.id)
+    other = {"x": {"type": "float", "low": 0, "high": 0.9}}
+    with pytest.raises(ConfigError, match="needs an earlier sweep"):
+        hemaml.sweep(plan(other), warm_start=True)
+
+
+def test_several_goals_give_a_front(stub):
+    goals = [{"metric": "score", "direction": "maximize"},
+             {"metric": "params_total", "direction": "minimize"}]  # fmt: skip
+    space = {**stub.SPACE, "width": {"type": "int", "low": 1, "high": 9}}
+    result = hemaml.sweep(plan(space, trials=15, goals=goals, sampler="nsga2"))
+    front = [trial.values for trial in result.searched if trial.best]
+    for score, size in front:
+        assert not any(s >= score and n <= size and (s, n) != (score, size) for s, n in front)
+    assert result.values[0] == max(score for score, _ in front)
+    assert tracker().read_text(result.run_id, "figures/pareto.html")
+
+
+def test_a_goal_that_no_score_has_is_an_error_with_the_known_ones(stub):
+    goals = [{"metric": "scoer", "direction": "maximize"}]
+    with pytest.raises(ConfigError, match="unknown metric to optimise 'scoer'; known: score"):
+        hemaml.sweep(plan(goals=goals))
+    assert not [run for run in tracker().find({}) if run.status == "RUNNING"]
+
+
+def test_cross_validation_has_a_run_a_fold_and_means_above(stub):
+    document = {**deepcopy(stub.EXPERIMENT), "split": {"folds": 3}}
+    result = hemaml.sweep(plan_from(document, stub.SPACE))
+    for trial in children(result, "trial"):
+        folds = tracker().find({"kind": "fold"}, parent=trial.id)
+        assert [run.tags["fold"] for run in folds] == ["0", "1", "2"]
+        assert {run.status for run in folds} == {"FINISHED"}
+        mean = sum(run.metrics["score"] for run in folds) / 3
+        assert trial.metrics["score"] == pytest.approx(mean)
+        assert len({run.metrics["score"] for run in folds}) == 3
+
+
+def test_a_full_disk_ends_the_sweep_and_not_the_record(stub, monkeypatch):
+    def full(self, folder):
+        raise OSError(28, "No space left on device")
+
+    opened = open_sweep(plan())
+    with monkeypatch.context() as patch:
+        patch.setattr(stub.StubModel, "save", full)
+        with pytest.raises(StoreError, match="No space left"):
+            opened.search()
+    assert tracker().get(opened.run.id).status == "KILLED"
+    result = reopen_sweep(opened.id).search()
+    assert [trial.ending for trial in result.searched] == ["finished"] * 6 and agree(result.id)
+
+
+def test_the_winner_is_a_servable_model_that_needs_no_pickle(stub, monkeypatch):
+    import mlflow
+    import numpy as np
+
+    monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
+    result = hemaml.sweep(plan())
+    run = tracker()._client.get_run(result.run_id)
+    uri = f"models:/{run.outputs.model_outputs[0].model_id}"
+    mlflow.set_tracking_uri(settings.tracking_uri())
+    images = np.zeros((3, 8, 8, 3), dtype=np.uint8)
+    predicted = mlflow.pyfunc.load_model(uri).predict(images)
+    assert predicted.shape == (3, 2)
+    assert predicted[0, 0] == pytest.approx(result.best["x"])
