@@ -12,10 +12,10 @@ from hemaml.core.errors import HemamlError
 from hemaml.core.objective import objective_names
 from hemaml.core.tracker import Record, Tracker
 from hemaml.engines.optuna_engine import Searched, open_storage, searched
-from hemaml.record import find_sweep, open_job, reconcile, stored_plan, sweep_records
-from hemaml.sweep import exclusive, study_of
-from hemaml.tracking.mlflow_tracker import MlflowTracker
-from hemaml.trial import resolve_device
+from hemaml.job import resolve_device
+from hemaml.record import exclusive, find_sweep, open_job, reconcile, stored_plan, sweep_records
+from hemaml.sweep import study_of
+from hemaml.tracking.mlflow_tracker import MlflowTracker, without_secret
 
 UNDONE = ("running", "waiting")
 
@@ -53,13 +53,13 @@ def _tracking() -> str:
     uri = settings.tracking_uri()
     tasks = {name.partition(".")[0] for name in objective_names()}
     runs = sum(len(MlflowTracker(uri, task).find({"kind": "sweep"})) for task in tasks)
-    return f"{uri.rpartition('@')[2]}, {runs} sweeps"
+    return f"{without_secret(uri)}, {runs} sweeps"
 
 
 def _study_storage() -> str:
     location = settings.study_storage()
     studies = open_storage(location).get_all_studies()
-    return f"{location.rpartition('@')[2]}, {len(studies)} studies"
+    return f"{without_secret(location)}, {len(studies)} studies"
 
 
 def _writable(folder: Path) -> str:

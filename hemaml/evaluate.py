@@ -19,8 +19,9 @@ from hemaml.core.seeding import derive_seed
 from hemaml.core.types import Point
 from hemaml.data.splits import split_record
 from hemaml.engines.workers import evaluate_all
+from hemaml.job import Job
 from hemaml.record import mean_and_deviation, open_job, run_tags, scores_table
-from hemaml.trial import STATUS, Job, run_trial
+from hemaml.trial import STATUS, run_trial
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from statistics import fmean, stdev
 from tempfile import TemporaryDirectory
 
 import yaml
+from filelock import FileLock, Timeout
 
 from hemaml.core import settings
 from hemaml.core.documents import parse_yaml
@@ -18,8 +19,8 @@ from hemaml.core.tracker import Record, Run, Tracker
 from hemaml.core.types import Point
 from hemaml.data.splits import is_leaky, split_digest
 from hemaml.explain import Picture, pictures
+from hemaml.job import Job
 from hemaml.tracking.mlflow_tracker import MlflowTracker
-from hemaml.trial import Job
 
 CURVES = ("val/", "train/", "time/")
 """Prefixes of the metrics that are curves; all others are a run's summary."""
@@ -104,6 +105,21 @@ def log_model_pictures(job: Job, run: Run, source: str, folder: str) -> None:
     log_pictures(run, pictures(objective.task.figures, model, job.folds[0].val), folder)
 
 
+def exclusive(job: Job) -> FileLock:
+    """A lock that one process at a time holds for a sweep; the system frees it on a kill."""
+    folder = settings.store_root() / "locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / f"{job.sweep}.lock")
+    try:
+        lock.acquire(blocking=False)
+    except Timeout as error:
+        raise ConfigError(
+            f"a sweep is run by one process, but {job.sweep} is being run by another. "
+            "Wait for it, or end it first."
+        ) from error
+    return lock
+
+
 def reconcile(tracker: Tracker, parent: str) -> int:
     """Ends every run below `parent` that no process works on any more; returns how many.
 
@@ -160,16 +176,17 @@ def recorded_point(plan: Plan, *, sweep_id: str | None = None, run_id: str | Non
 
     Raises:
         UnknownName: No such sweep.
-        ConfigError: The run has no parameters (a sweep that is not finished).
+        ConfigError: The sweep has no winner yet, or the run no parameters.
     """
     if sweep_id is not None:
-        run_id = find_sweep(sweep_id).id
+        run_id = find_sweep(sweep_id).tags.get("best_run")
+        if run_id is None:
+            raise ConfigError(f"a sweep's winner is known at its end, but {sweep_id} has none yet.")
     assert run_id is not None
     tracker = MlflowTracker(settings.tracking_uri(), plan.experiment.task)
     params = tracker.get(run_id).params
     if not params:
         raise ConfigError(
-            f"a run's point is in its parameters, but {run_id!r} has none. "
-            "Finish the sweep first (--resume)."
+            f"a run's point is in its parameters, but {run_id!r} has none. Name the run of a trial."
         )
     return {name: yaml.safe_load(text) for name, text in params.items()}

@@ -15,8 +15,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from filelock import FileLock, Timeout
-
 from hemaml.core import settings
 from hemaml.core.documents import canonical_json, override
 from hemaml.core.errors import ConfigError
@@ -24,14 +22,16 @@ from hemaml.core.experiment import Plan, load_experiment, plan_from
 from hemaml.core.provenance import environment
 from hemaml.core.search import Assigned, Event, Study, Watch
 from hemaml.core.seeding import derive_seed
-from hemaml.core.tracker import Run
+from hemaml.core.tracker import Record, Run
 from hemaml.core.types import Point
 from hemaml.data.splits import split_digest, split_record
 from hemaml.engines import optuna_engine
 from hemaml.engines.optuna_engine import Searched
 from hemaml.engines.study_figures import study_figures
 from hemaml.engines.workers import evaluate_all
+from hemaml.job import Job
 from hemaml.record import (
+    exclusive,
     find_sweep,
     log_model_pictures,
     log_pictures,
@@ -45,7 +45,7 @@ from hemaml.record import (
     unfinished_sweep,
 )
 from hemaml.tracking.mlflow_tracker import MlflowTracker
-from hemaml.trial import Job, run_trial
+from hemaml.trial import run_trial
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -181,8 +181,13 @@ class OpenSweep:
         reconcile(job.tracker, self.run.id)
         trials = optuna_engine.searched(self.study)
         winner = _winner(plan, trials)
-        confirmed = _confirm(job, self.run, winner) if winner else {}
+        seeds = _confirm(job, self.run, winner) if winner else []
+        confirmed = mean_and_deviation([summary(record) for record in seeds])
         _conclude(job, self.study, self.run, trials, winner, confirmed)
+        if seeds:
+            _log_winner(job, self.run, seeds[0])
+        self.run.set_tags({"outcome": "finished" if winner else "no_winner"})
+        self.run.end("FINISHED" if winner else "FAILED")
         assert isinstance(job.tracker, MlflowTracker)
         return SweepResult(
             id=self.id,
@@ -252,21 +257,6 @@ def _nobody(event: Event) -> None:
     """Watches nothing."""
 
 
-def exclusive(job: Job) -> FileLock:
-    """A lock that one process at a time holds for a sweep; the system frees it on a kill."""
-    folder = settings.store_root() / "locks"
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / f"{job.sweep}.lock")
-    try:
-        lock.acquire(blocking=False)
-    except Timeout as error:
-        raise ConfigError(
-            f"a sweep is run by one process, but {job.sweep} is being run by another. "
-            "Wait for it, or end it first."
-        ) from error
-    return lock
-
-
 def _winner(plan: Plan, trials: Sequence[Searched]) -> Searched | None:
     """The best trial; of a Pareto front, the one that is best in the first goal."""
     sign = 1 if plan.goals[0].direction == "maximize" else -1
@@ -274,8 +264,8 @@ def _winner(plan: Plan, trials: Sequence[Searched]) -> Searched | None:
     return max(front, key=lambda trial: sign * trial.values[0], default=None)
 
 
-def _confirm(job: Job, run: Run, winner: Searched) -> dict[str, tuple[float, float]]:
-    """Retrains the winner over seeds that the search did not see; mean and deviation a metric."""
+def _confirm(job: Job, run: Run, winner: Searched) -> list[Record]:
+    """Retrains the winner over seeds that the search did not see; the runs that finished."""
     settings_of = job.plan.experiment.sweep
     num, seed = settings_of.confirm_seeds, job.plan.experiment.seed
     trials = [Assigned(i, winner.point, derive_seed(seed, "confirm", i)) for i in range(num)]
@@ -284,7 +274,7 @@ def _confirm(job: Job, run: Run, winner: Searched) -> dict[str, tuple[float, flo
     finished = [outcome for outcome in outcomes if outcome.ending == "finished"]
     if len(finished) < num:
         run.set_tags({"unconfirmed": f"{num - len(finished)} of {num} seeds did not finish"})
-    return mean_and_deviation([summary(job.tracker.get(o.run_id)) for o in finished])
+    return [job.tracker.get(outcome.run_id) for outcome in finished]
 
 
 def _conclude(
@@ -295,37 +285,30 @@ def _conclude(
     winner: Searched | None,
     confirmed: Mapping[str, tuple[float, float]],
 ) -> None:
-    """Writes the answer into the sweep's run: metrics, figures, model, description."""
+    """Writes the answer into the sweep's run: metrics, figures, description."""
     counts = Counter(trial.ending for trial in trials)
     run.log_metrics({f"trials/{ending}": count for ending, count in counts.items()})
     log_pictures(run, study_figures(study, job.plan), "figures")
-    note = _note(job, trials, winner, confirmed)
-    if winner is None:
-        run.set_tags({"outcome": "no_winner", "mlflow.note.content": note})
-        run.end("FAILED")
-        return
-    run.log_params(job.plan.params(winner.point).model_dump(mode="json", by_alias=True))
     spread = {f"{n}_std": d for n, (_, d) in confirmed.items() if n not in SAME_FOR_ALL_SEEDS}
     run.log_metrics({name: mean for name, (mean, _) in confirmed.items()} | spread)
-    _log_winner(job, run)
-    run.set_tags({"best_trial": winner.number, "best_run": winner.run_id})
-    run.set_tags({"outcome": "finished", "mlflow.note.content": note})
-    run.end("FINISHED")
+    best: dict[str, object] = {}
+    if winner is not None:  # tags, since a resumed sweep may find a better one
+        best = {"best_trial": winner.number, "best_run": winner.run_id}
+        best |= {f"best.{name}": value for name, value in winner.point.items()}
+    run.set_tags({**best, "mlflow.note.content": _note(job, trials, winner, confirmed)})
 
 
-def _log_winner(job: Job, run: Run) -> None:
+def _log_winner(job: Job, run: Run, seed: Record) -> None:
     """Pictures and servable model of the first confirmation seed: not of the best, no picking."""
     from hemaml.tracking.serving_model import log_model  # imports a second's worth of MLflow
 
-    first = {"kind": "confirm", "trial": "0", "outcome": "finished"}
-    for record in job.tracker.find(first, parent=run.id, limit=1):
-        source = record.tags.get("reused_from", record.id)
-        log_model_pictures(job, run, source, "winner")
-        assert isinstance(job.tracker, MlflowTracker)
-        with TemporaryDirectory() as folder:
-            weights = job.tracker.download(source, "weights", Path(folder))
-            image = job.folds[0].val.images[0]
-            log_model(job.tracker, run.id, job.plan.experiment.objective, weights, image)
+    source = seed.tags.get("reused_from", seed.id)
+    log_model_pictures(job, run, source, "winner")
+    assert isinstance(job.tracker, MlflowTracker)
+    with TemporaryDirectory() as folder:
+        weights = job.tracker.download(source, "weights", Path(folder))
+        image = job.folds[0].val.images[0]
+        log_model(job.tracker, run.id, job.plan.experiment.objective, weights, image)
 
 
 def _open_run(job: Job, study: Study) -> Run:

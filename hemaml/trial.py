@@ -9,16 +9,10 @@ import shutil
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
-from functools import cached_property
-from pathlib import Path
+from dataclasses import replace
 from statistics import fmean, median
-from typing import Any, Literal
 
-from hemaml.core.cache import Cache
 from hemaml.core.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from hemaml.core.dataset import Dataset
-from hemaml.core.documents import canonical_json
 from hemaml.core.errors import (
     ConfigError,
     DataError,
@@ -33,10 +27,11 @@ from hemaml.core.memory import PeakMemory
 from hemaml.core.objective import Context, Model, Step
 from hemaml.core.search import Assigned, Ending, Outcome, Report, Stopped
 from hemaml.core.seeding import derive_seed, seed_everything
-from hemaml.core.task import Fold, Outer
-from hemaml.core.tracker import Record, Run, Status, Tracker, TrackerFactory
+from hemaml.core.task import Fold
+from hemaml.core.tracker import Record, Run, Status
 from hemaml.core.types import Frozen
 from hemaml.data.splits import is_leaky, split_digest
+from hemaml.job import Job
 
 logger = logging.getLogger(__name__)
 
@@ -51,98 +46,6 @@ STATUS: dict[Ending, Status] = {
 }
 """How an ending shows in the tracking store; the tag `outcome` has the ending itself."""
 TIMED_IMAGES = 8
-Kind = Literal["trial", "run", "confirm", "split"]
-
-
-@dataclass(frozen=True)
-class Job:
-    """What all trials of a sweep share. Travels to each worker once; opens its tools there.
-
-    Attributes:
-        plan: The experiment and its space.
-        open_tracker: Makes the tracker in the process that uses it.
-        scratch: Folder for checkpoints and best models of unfinished trials.
-        cache_folder: Of the content-addressed cache, or None to work without.
-        kind: What its runs are; a tag.
-        parent: Run above its runs.
-        sweep: Id of the sweep; a tag.
-        outer: For a paper's protocol: number of splits and their seed; a trial's number is the
-            index of its split.
-        keep_model: Whether a finished run gets its model as an artifact.
-    """
-
-    plan: Plan
-    open_tracker: TrackerFactory
-    scratch: Path
-    cache_folder: Path | None
-    kind: Kind = "trial"
-    parent: str | None = None
-    sweep: str = ""
-    outer: tuple[int, int] | None = None
-    keep_model: bool = False
-    tags: Mapping[str, str] = field(default_factory=dict)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {f.name: getattr(self, f.name) for f in fields(self)}  # opened tools stay here
-
-    @cached_property
-    def tracker(self) -> Tracker:
-        """The tracker of this process."""
-        return self.open_tracker()
-
-    @cached_property
-    def cache(self) -> Cache:
-        """The cache of this process."""
-        return Cache(self.cache_folder)
-
-    @cached_property
-    def data(self) -> Dataset:
-        """The whole data set, read once a process."""
-        return self.plan.objective.task.read(self.plan.experiment.data)
-
-    @cached_property
-    def folds(self) -> tuple[Fold, ...]:
-        """The folds of a sweep, without the held-out part."""
-        task = self.plan.objective.task
-        return task.folds(task.held_out(self.data)[0], self.plan.experiment.split)
-
-    def folds_of(self, assigned: Assigned) -> tuple[Fold, ...]:
-        """What a trial may see: the sweep's folds, or the outer split of its number."""
-        return self.folds if self.outer is None else (self.outer_split(assigned.number).fold,)
-
-    def outer_split(self, index: int) -> Outer:
-        """One outer split of the paper's protocol, test part included."""
-        assert self.outer is not None
-        return list(self.plan.objective.task.outer(self.data, *self.outer))[index]
-
-    @cached_property
-    def device(self) -> str:
-        """The torch device. Raises `ConfigError` where a GPU is asked for and absent."""
-        return resolve_device(self.plan.experiment.device)
-
-    def seed_of(self, assigned: Assigned) -> int:
-        """The seed of a trial: the same for the same point, whatever its number or worker."""
-        if assigned.seed is not None:
-            return assigned.seed
-        return derive_seed(self.plan.experiment.seed, "trial", canonical_json(assigned.point))
-
-
-def resolve_device(wanted: str) -> str:
-    """`auto`, `cpu` or `cuda` to a torch device.
-
-    Raises:
-        ConfigError: `cuda` without a GPU that torch can use.
-    """
-    import torch
-
-    if wanted == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(
-            "`device: cuda` needs a GPU that torch can use, but there is none. "
-            "Use `device: cpu`, or check the driver with nvidia-smi."
-        )
-    if wanted == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return wanted
 
 
 def run_trial(job: Job, assigned: Assigned, report: Report) -> Outcome:

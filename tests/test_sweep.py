@@ -57,7 +57,8 @@ def test_a_sweep_records_trials_winner_confirmation_and_answer(stub):
     scores = [run.metrics["score"] for run in confirms]
     assert mean == pytest.approx(sum(scores) / 2) and deviation > 0
     assert parent.metrics["score"] == mean and parent.metrics["score_std"] == deviation
-    assert parent.params["x"] == str(winner["x"])
+    assert parent.tags["best.x"] == str(winner["x"])
+    assert parent.tags["best_run"] == winner["run_id"]
     assert "Does it work?" in parent.tags["mlflow.note.content"]
     assert "Nobody 2026" in parent.tags["mlflow.note.content"]
     assert agree(result.id)

@@ -11,7 +11,8 @@ import json
 import os
 import tempfile
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,10 +85,12 @@ class Cache:
             self._memory.move_to_end(name)
             return self._memory[name]
         path = self.folder / operation / digest[:2] / f"{digest}.safetensors"
-        value = _read(path)
+        with self._faults():
+            value = _read(path)
         if value is None:
             value = compute()
-            self._write(path, value)
+            with self._faults():
+                self._write(path, value)
         self._remember(name, value)
         return value
 
@@ -114,25 +117,29 @@ class Cache:
         from safetensors.numpy import save
 
         content = save({k: v.copy(order="C") for k, v in value.items()})
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
-            try:
-                with os.fdopen(handle, "wb") as file:
-                    file.write(content)
-                os.replace(temporary, path)
-            except BaseException:
-                Path(temporary).unlink(missing_ok=True)
-                raise
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+            os.replace(temporary, path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+        self._written += len(content)
+        if self._written > self.cap // 20:
+            self._written = 0
+            self._evict(keep=self.cap)
+
+    @contextmanager
+    def _faults(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             raise StoreError(
                 f"the cache must be writable, but {self.folder} gave: {error.strerror}. "
                 "Free space there (`hemaml cache clear`) or set HEMAML_CACHE to another folder."
             ) from error
-        self._written += len(content)
-        if self._written > self.cap // 20:
-            self._written = 0
-            self._evict(keep=self.cap)
 
     def _entries(self) -> list[tuple[Path, os.stat_result]]:
         if self.folder is None or not self.folder.is_dir():

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.text import Text
 
-DPI = 110
+DPI = 96
 INK, MUTED, RULE = "#1a1a1a", "#666666", "#cccccc"
 CLASS_COLOURS = ("#56B4E9", "#F0E442", "#E69F00", "#CC79A7", "#009E73", "#D55E00", "#0072B2")
 """Of the foreground classes, in index order; from the eighth on they repeat."""
@@ -36,12 +36,9 @@ def class_colour(index: int) -> str:
 
 def new_page(width: float, height: float) -> "Figure":
     """An empty white page, in inches."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    page = Figure(figsize=(width, height), dpi=DPI, facecolor="white")
-    FigureCanvasAgg(page)
-    return page
+    return Figure(figsize=(width, height), dpi=DPI, facecolor="white")
 
 
 def axes_at(page: "Figure", left: float, top: float, width: float, height: float) -> "Axes":
@@ -84,9 +81,10 @@ def key(page: "Figure", left: float, middle: float, entries: list[tuple[str, str
 
 
 def show(axes: "Axes", image: UInt8Array) -> None:
-    """An H x W x 3 image, without frame or ticks, undistorted."""
+    """An H x W x 3 image, undistorted and without ticks, in a hairline that bounds white ones."""
     axes.imshow(image)
-    axes.set_axis_off()
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set(color=RULE, linewidth=0.6)
 
 
 def outline(axes: "Axes", mask: UInt8Array, *, num_classes: int) -> None:
@@ -97,7 +95,8 @@ def outline(axes: "Axes", mask: UInt8Array, *, num_classes: int) -> None:
     seam = [withStroke(linewidth=2.4, foreground="#000000b0")]
     for index in range(1, num_classes):
         # The frame of zeros closes the contours of regions that touch the border.
-        for line in find_contours(np.pad(mask == index, 1), 0.5):
+        framed = np.pad(mask == index, 1)
+        for line in find_contours(framed, 0.5):  # type: ignore[no-untyped-call]
             y, x = (line - 1).T
             axes.plot(x, y, color=class_colour(index), linewidth=1.2, path_effects=seam)
 
@@ -111,7 +110,13 @@ def shorten(text: str, *, most: int) -> str:
 
 
 def to_png(page: "Figure") -> bytes:
-    """The page as PNG."""
+    """The page as PNG, opaque."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from PIL import Image
+
+    canvas = FigureCanvasAgg(page)
+    canvas.draw()  # type: ignore[no-untyped-call]
+    pixels = np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
     buffer = io.BytesIO()
-    page.savefig(buffer, format="png", pil_kwargs={"optimize": True})
+    Image.fromarray(pixels[:, :, :3]).save(buffer, "png", optimize=True)
     return buffer.getvalue()

@@ -14,6 +14,7 @@ from hemaml.core.objective import Model
 from hemaml.core.types import UInt8Array
 from hemaml.explain import Picture
 from hemaml.explain.canvas import (
+    INK,
     MUTED,
     axes_at,
     chip,
@@ -34,12 +35,12 @@ if TYPE_CHECKING:
 NUM_EACH = 4
 """Images of the best, and of the worst."""
 
-MISSED, EXTRA, CONFUSED = "#D55E00", "#0072B2", "#000000"
+MISSED, EXTRA, CONFUSED = "#D55E00", "#0072B2", "#CC79A7"
 COLUMNS = ("image", "truth", "prediction", "errors")
 
 # Inches: outer margin, sides of a panel and the gap after it, the column of row titles, the head
 # with title and key, and a section's heading.
-MARGIN, PANEL, GAP, TITLES, HEAD, HEADING = 0.3, 2.0, 0.08, 1.75, 1.0, 0.55
+MARGIN, PANEL, GAP, TITLES, HEAD, HEADING = 0.3, 1.9, 0.08, 1.75, 1.0, 0.55
 
 
 def draw(model: Model, data: Dataset) -> list[Picture]:
@@ -56,19 +57,13 @@ def draw(model: Model, data: Dataset) -> list[Picture]:
         DataError: The data has no images, or no masks.
     """
     predictions = predict_masks(model, data)
-    order = rank(mean_dice(predictions, data))
+    order = rank(predictions.dice)
     if len(order) < 2 * NUM_EACH:
         sections = [(f"All {len(order)} images, best first", order)]
     else:
         best, worst = order[:NUM_EACH], order[-NUM_EACH:]
         sections = [(f"Best {NUM_EACH}", best), (f"Worst {NUM_EACH}, the last is worst", worst)]
     return [Picture("overlay", png=_page(sections, data, predictions))]
-
-
-def mean_dice(predictions: Predictions, data: Dataset) -> list[float]:
-    """Mean Dice of each image over the foreground classes that it has; NaN if it has none."""
-    rows = [[scores[f"dice/{name}"] for name in foreground(data)] for scores in predictions.scores]
-    return [float(np.nanmean(row)) if not np.isnan(row).all() else float("nan") for row in rows]
 
 
 def rank(dice: Sequence[float]) -> list[int]:
@@ -118,12 +113,10 @@ def _page(
     top = MARGIN + HEAD
     for heading, indices in sections:
         write(page, MARGIN, top + 0.1, heading, fontsize=12, fontweight="bold")
-        for column, name in enumerate(COLUMNS):
-            middle = _left(column) + PANEL / 2
-            write(page, middle, top + HEADING - 0.07, name, ha="center", va="bottom", color=MUTED)
+        _column_names(page, top + HEADING - 0.07)
         top += HEADING
         for index in indices:
-            _row_title(page, top, data, index, predictions.scores[index])
+            _row_title(page, top, data, index, predictions)
             _panels(page, top, data, index, predictions.masks[index])
             top += PANEL + GAP
     return to_png(page)
@@ -144,20 +137,29 @@ def _head(page: "Figure", data: Dataset) -> None:
     key(page, MARGIN, MARGIN + 0.75, [*contours, *errors])
 
 
-def _row_title(
-    page: "Figure", top: float, data: Dataset, index: int, scores: dict[str, float]
-) -> None:
+def _column_names(page: "Figure", bottom: float) -> None:
+    style = {"va": "bottom", "color": MUTED}
+    write(page, MARGIN + TITLES - 0.2, bottom, "Dice", ha="right", **style)
+    for column, name in enumerate(COLUMNS):
+        write(page, _left(column) + PANEL / 2, bottom, name, ha="center", **style)
+
+
+def _row_title(page: "Figure", top: float, data: Dataset, index: int, shown: Predictions) -> None:
+    """The image's id above a small table: Dice by class and their mean."""
     names = foreground(data)
-    middle = top + PANEL / 2 - 0.1 * (1 + len(names))
-    write(page, MARGIN, middle - 0.12, shorten(data.ids[index], most=18), fontweight="bold",
-          fontsize=11, va="center")  # fmt: skip
-    for number, name in enumerate(names, start=1):
-        dice = scores[f"dice/{name}"]
+    scores = shown.scores[index]
+    lines = [(name, scores[f"dice/{name}"]) for name in names] + [("mean", shown.dice[index])]
+    line = top + PANEL / 2 - 0.1 * len(lines)
+    title = shorten(data.ids[index], most=20)
+    write(page, MARGIN, line - 0.1, title, fontweight="bold", fontsize=10, va="center")
+    for number, (name, dice) in enumerate(lines, start=1):
+        style = {"va": "center_baseline", "color": INK if number <= len(names) else MUTED}
+        line += 0.2
+        if number <= len(names):
+            chip(page, MARGIN, line, class_colour(number))
+        write(page, MARGIN + 0.18, line, shorten(name, most=13), **style)
         value = "absent" if np.isnan(dice) else f"{dice:.3f}"
-        line = middle - 0.05 + 0.2 * number
-        chip(page, MARGIN, line, class_colour(number))
-        write(page, MARGIN + 0.18, line, shorten(name, most=13), va="center_baseline")
-        write(page, MARGIN + TITLES - 0.2, line, value, ha="right", va="center_baseline")
+        write(page, MARGIN + TITLES - 0.2, line, value, ha="right", **style)
 
 
 def _panels(page: "Figure", top: float, data: Dataset, index: int, predicted: UInt8Array) -> None:

@@ -8,7 +8,7 @@ from hemaml.core.dataset import Dataset
 from hemaml.core.errors import DataError
 from hemaml.core.objective import Model
 from hemaml.core.types import UInt8Array
-from hemaml.ops.scores import segmentation_scores
+from hemaml.ops.scores import mean_scores, segmentation_scores
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,10 +18,12 @@ class Predictions:
     Attributes:
         masks: N arrays of H x W, uint8 class indices.
         scores: N results of `segmentation_scores`.
+        dice: N means of Dice over the foreground classes that the image has; NaN if it has none.
     """
 
     masks: list[UInt8Array]
     scores: list[dict[str, float]]
+    dice: list[float]
 
 
 def foreground(data: Dataset) -> tuple[str, ...]:
@@ -43,4 +45,6 @@ def predict_masks(model: Model, data: Dataset) -> Predictions:
         )
     masks = [p.argmax(axis=-1).astype(np.uint8) for p in model.predict(data.images)]
     pairs = zip(masks, data.masks, strict=True)
-    return Predictions(masks, [segmentation_scores(p, t, classes=data.classes) for p, t in pairs])
+    scores = [segmentation_scores(p, t, classes=data.classes) for p, t in pairs]
+    means = [mean_scores([row], foreground=foreground(data)) for row in scores]
+    return Predictions(masks, scores, [row["dice"] for row in means])

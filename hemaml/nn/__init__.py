@@ -1,1 +1,1 @@
-"""The epoch loop, network blocks and parameter counts."""
+"""The one epoch loop, blocks that models share, parameter counts."""

@@ -3,7 +3,9 @@
 Shape suffixes: N graphs, n nodes of all of them, D channels.
 """
 
+import warnings
 from collections.abc import Sequence
+from functools import cache
 from typing import Any, Literal
 
 import torch
@@ -32,7 +34,7 @@ class GraphConvolution(nn.Module):
                 nn.ReLU(),
                 nn.Linear(num_out, num_out),
             )
-            self.convolution: Any = pyg.GINConv(mlp, train_eps=True)
+            self.convolution: Any = _symmetric_gin()(mlp, train_eps=True)
             self.after: nn.Module = nn.Identity()
             return
         if kind == "gcn":
@@ -54,6 +56,36 @@ class GraphConvolution(nn.Module):
         return result
 
 
+class _SymmetricProduct(torch.autograd.Function):
+    """A x for a sparse symmetric matrix A of constants.
+
+    Torch's own product transposes A in the backward pass, by a sort that costs more than all else
+    in the layer; a symmetric matrix is its own transpose.
+    """
+
+    @staticmethod
+    def forward(context: Any, matrix_nn: Tensor, x_nD: Tensor) -> Tensor:
+        context.matrix_nn = matrix_nn
+        return matrix_nn @ x_nD
+
+    @staticmethod
+    def backward(context: Any, gradient_nD: Tensor) -> tuple[None, Tensor]:  # type: ignore[override]
+        return None, context.matrix_nn @ gradient_nD.contiguous()
+
+
+@cache
+def _symmetric_gin() -> type[nn.Module]:
+    """PyG's `GINConv` with the product above; made on first use, since PyG imports slowly."""
+    from torch_geometric.nn import GINConv
+
+    class SymmetricGIN(GINConv):
+        def message_and_aggregate(self, adj_t: Tensor, x: tuple[Tensor, Tensor]) -> Tensor:
+            product: Tensor = _SymmetricProduct.apply(adj_t, x[0])
+            return product
+
+    return SymmetricGIN
+
+
 def adjacency(graphs: Sequence[dict[str, Tensor]], starts_N: Tensor) -> Tensor:
     """Graphs side by side as one n x n sparse CSR matrix of ones.
 
@@ -67,7 +99,11 @@ def adjacency(graphs: Sequence[dict[str, Tensor]], starts_N: Tensor) -> Tensor:
     cols = [g["col"] + start for g, start in zip(graphs, starts_N, strict=True)]
     crow, col = torch.cat([*crows, offsets[-1:]]), torch.cat(cols)
     num = len(crow) - 1
-    return torch.sparse_csr_tensor(crow, col, torch.ones(len(col)), (num, num))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Sparse")  # CSR is marked beta, checks cost time
+        return torch.sparse_csr_tensor(
+            crow, col, torch.ones(len(col)), (num, num), check_invariants=False
+        )
 
 
 def graph_mean(x_nD: Tensor, sizes_N: Tensor) -> Tensor:

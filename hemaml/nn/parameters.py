@@ -1,4 +1,4 @@
-"""Parameter counts, with and without allocating the network."""
+"""Parameter counts, of built networks and of networks that are only described."""
 
 from collections.abc import Callable
 
@@ -6,12 +6,17 @@ import torch
 from torch import nn
 
 
-def num_parameters(network: nn.Module, *, trainable: bool = False) -> int:
-    """Number of scalars that a network learns, or could; buffers do not count."""
-    return sum(p.numel() for p in network.parameters() if p.requires_grad or not trainable)
+def count_parameters(network: nn.Module) -> tuple[int, int]:
+    """Numbers in the network's parameters: all of them, and those that training changes.
+
+    A parameter that several layers share counts once; buffers do not count.
+    """
+    parameters = list(network.parameters())
+    trainable = (p.numel() for p in parameters if p.requires_grad)
+    return sum(p.numel() for p in parameters), sum(trainable)
 
 
-def size_on_meta(build: Callable[[], nn.Module]) -> int:
-    """Number of parameters of the network that `build` makes, without taking its memory."""
+def count_unbuilt(build: Callable[[], nn.Module]) -> int:
+    """Parameters of the network that `build` makes, without taking memory for their values."""
     with torch.device("meta"):
-        return num_parameters(build())
+        return count_parameters(build())[0]

@@ -1,151 +1,224 @@
-"""The only epoch loop: a generator that trains a network and yields at each validation."""
+"""The one epoch loop of all networks; what differs between tasks comes in as functions."""
 
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from statistics import fmean
-from typing import TypeVar
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 
 from hemaml.core.errors import Diverged, OutOfMemory
 from hemaml.core.objective import Context, Model, State, Step
+from hemaml.nn.schedules import Schedule
 
-Batch = TypeVar("Batch")
+B = TypeVar("B")
+Losses = Tensor | Mapping[str, Tensor]
+"""A scalar to minimise, or parts by name with the scalar to minimise under `loss`."""
 
 
 def fit_network(
     network: nn.Module,
+    optimiser: torch.optim.Optimizer,
     *,
-    optimizer: Optimizer,
-    scheduler: LRScheduler,
-    batches: Callable[[torch.Generator], Iterable[Batch]],
-    loss: Callable[[Batch, torch.Generator], Mapping[str, Tensor]],
+    batches: Callable[[int], Iterable[B]],
+    loss: Callable[[B], Losses],
     validate: Callable[[], Mapping[str, float]],
     model: Model,
     epochs: int,
-    validate_every: int,
     context: Context,
+    validate_every: int = 1,
+    schedule: Schedule | None = None,
+    generators: Mapping[str, torch.Generator] | None = None,
+    max_norm: float | None = None,
 ) -> Iterator[Step]:
-    """Trains a network, one `Step` at each validation.
+    """Trains for some epochs and yields a step for each validation; the last epoch has one.
 
-    All randomness comes from one generator on the CPU, seeded by the context; a fit that goes on
-    from a state continues bit for bit on the CPU.
+    Nothing is drawn here but what layers such as dropout take from torch's global generator. That
+    is swapped for one of this fit, seeded by the context, so several fits may advance in turns.
+
+    Goes on from `context.state` where there is one. On the CPU the steps are then bit-identical
+    to those of a fit that never stopped. The learning rates are those of `optimiser` as it is
+    passed, not those of the state, so a resume may change them.
 
     Args:
-        network: On its device already; in training mode while `loss` is called, else not.
-        optimizer: Of the network's parameters.
-        scheduler: Advanced after each batch.
-        batches: The batches of one epoch, in an order that the generator draws.
-        loss: Named scalars of a batch; `loss` is the one that is minimised.
-        validate: Scores by name, called after every `validate_every` epochs and after the last.
-        model: What the steps carry: a view of `network`.
-        epochs: At least 1.
-        validate_every: At least 1.
-        context: Device, seed, and the state to go on from.
+        network: What is trained, on the context's device; put into training mode each epoch.
+        optimiser: Of the network's parameters.
+        batches: Epoch, counted from 0, to its batches; draws from `generators` alone.
+        loss: A batch to its loss, on the context's device.
+        validate: Scores the network as it is; called between epochs.
+        model: The live model of the steps.
+        epochs: Epochs in all, those before a resume included.
+        context: Device, seed and the state to go on from.
+        validate_every: Epochs from one validation to the next.
+        schedule: Factor of the learning rates for each batch; None keeps them.
+        generators: All that `batches` and `loss` draw from, by name; part of the state.
+        max_norm: Gradients are scaled down to this norm, None leaves them.
 
     Yields:
-        Metrics: the scores, `train/<name>` (means over the batches since the last validation),
-        `train/lr`, and `time/epoch_s` (seconds of training, without validation).
+        Steps whose metrics are those of `validate`, `train/loss` and `train/<part>` (means over the
+        batches of the last epoch), `train/lr` (of the first group, at the last batch) and
+        `time/epoch_s` (seconds of an epoch without validation, mean since the last step).
 
     Raises:
-        Diverged: A loss is not finite; the message has the epoch and the value.
+        Diverged: The loss of an epoch is not finite.
         OutOfMemory: The device has no memory left.
     """
-    generator = torch.Generator().manual_seed(context.seed)
-    first_epoch, index = 0, 0
+    run = _Run(network, optimiser, schedule, dict(generators or {}), max_norm, context)
     if context.state is not None:
-        first_epoch, index = _restore(context.state, network, optimizer, scheduler, generator)
-    sums: dict[str, list[float]] = defaultdict(list)
+        run.load(context.state)
     seconds: list[float] = []
-    for epoch in range(first_epoch, epochs):
-        started = time.perf_counter()
-        with _memory_errors(context.device):
-            means = _train_epoch(network, optimizer, scheduler, batches, loss, generator, epoch)
-        seconds.append(time.perf_counter() - started)
-        for name, value in means.items():
-            sums[f"train/{name}"].append(value)
-        if (epoch + 1) % validate_every and epoch + 1 < epochs:
-            continue
-        network.eval()
-        with torch.inference_mode(), _memory_errors(context.device):
+    while run.epoch < epochs:
+        with _out_of_memory_as_ours(context.device):
+            started = time.perf_counter()
+            means = run.train_epoch(batches(run.epoch), loss)
+            seconds.append(time.perf_counter() - started)
+            if run.epoch % validate_every and run.epoch < epochs:
+                continue
             scores = validate()
         metrics = {
             **scores,
-            **{name: fmean(values) for name, values in sums.items()},
-            "train/lr": scheduler.get_last_lr()[0],
-            "time/epoch_s": fmean(seconds),
+            **means,
+            "train/lr": float(optimiser.param_groups[0]["lr"]),
+            "time/epoch_s": sum(seconds) / len(seconds),
         }
-        sums.clear()
         seconds.clear()
-
-        def state(epoch: int = epoch, index: int = index) -> State:
-            return {
-                "epoch": epoch + 1,
-                "index": index + 1,
-                "network": network.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "scheduler": scheduler.state_dict(),
-                "generator": generator.get_state(),
-            }
-
-        yield Step(index, metrics, model, state)
-        index += 1
+        run.steps += 1
+        yield Step(run.steps - 1, metrics, model, run.state)
 
 
-def _train_epoch(
-    network: nn.Module,
-    optimizer: Optimizer,
-    scheduler: LRScheduler,
-    batches: Callable[[torch.Generator], Iterable[Batch]],
-    loss: Callable[[Batch, torch.Generator], Mapping[str, Tensor]],
-    generator: torch.Generator,
-    epoch: int,
-) -> dict[str, float]:
-    """One pass; mean losses by name."""
-    network.train()
-    seen: dict[str, list[Tensor]] = defaultdict(list)
-    for batch in batches(generator):
-        parts = loss(batch, generator)
-        optimizer.zero_grad(set_to_none=True)
-        parts["loss"].backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        scheduler.step()
-        for name, value in parts.items():
-            seen[name].append(value.detach())
-    # Read once an epoch: each read would make a GPU wait.
-    means = {name: float(torch.stack(values).mean()) for name, values in seen.items()}
-    if not torch.isfinite(torch.tensor(means["loss"])):
-        raise Diverged(
-            f"the training loss must be finite, but it is {means['loss']} in epoch {epoch}. "
-            "A smaller learning rate usually helps."
-        )
-    return means
+@dataclass
+class _Run:
+    """A training under way: the tools, and where it stands."""
+
+    network: nn.Module
+    optimiser: torch.optim.Optimizer
+    schedule: Schedule | None
+    generators: dict[str, torch.Generator]
+    max_norm: float | None
+    context: Context
+    epoch: int = 0
+    batch: int = 0
+    steps: int = 0
+    lrs: list[float] = field(init=False)
+    randomness: dict[str, Tensor] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.lrs = [float(group["lr"]) for group in self.optimiser.param_groups]
+        with self._forked():
+            torch.manual_seed(self.context.seed)
+            self.randomness = self._global_randomness()
+
+    def train_epoch(self, batches: Iterable[B], loss: Callable[[B], Losses]) -> dict[str, float]:
+        """One pass over the batches; returns the mean of each part of the loss."""
+        self.network.train()
+        sums: dict[str, Tensor] = {}
+        count = 0
+        with self._own_randomness():
+            for batch in batches:
+                parts = loss(batch)
+                named = {"loss": parts} if isinstance(parts, Tensor) else parts
+                self._update(named["loss"])
+                # Summed on the device: reading each value would make a GPU wait for each batch.
+                for name, value in named.items():
+                    sums[name] = sums.get(name, 0) + value.detach().double()
+                count += 1
+        means = {f"train/{name}": float(value) / count for name, value in sums.items()}
+        if not all(torch.isfinite(value) for value in sums.values()):
+            raise Diverged(
+                f"the loss must be finite, but its means in epoch {self.epoch} are {means}. "
+                "Lower the learning rate, or look for damaged images."
+            )
+        self.epoch += 1
+        return means
+
+    def state(self) -> State:
+        """All that a fit of the same point needs to go on; holds no classes."""
+        return {
+            "network": _copied(self.network.state_dict()),
+            "optimiser": _copied(self.optimiser.state_dict()),
+            "generators": {name: g.get_state() for name, g in self.generators.items()},
+            "randomness": dict(self.randomness),
+            "epoch": self.epoch,
+            "batch": self.batch,
+            "steps": self.steps,
+        }
+
+    def load(self, state: State) -> None:
+        """Goes on from a state; learning rates stay as they were passed."""
+        self.network.load_state_dict(state["network"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        for group, lr in zip(self.optimiser.param_groups, self.lrs, strict=True):
+            group["lr"] = lr
+        for name, generator in self.generators.items():
+            generator.set_state(state["generators"][name].cpu())
+        # A state of another kind of device lacks the generator of this one; it stays as seeded.
+        self.randomness |= {name: value.cpu() for name, value in state["randomness"].items()}
+        self.epoch, self.batch, self.steps = state["epoch"], state["batch"], state["steps"]
+
+    def _update(self, loss: Tensor) -> None:
+        if self.schedule is not None:
+            factor = self.schedule(self.batch)
+            for group, lr in zip(self.optimiser.param_groups, self.lrs, strict=True):
+                group["lr"] = lr * factor
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        if self.max_norm is not None:
+            nn.utils.clip_grad_norm_(self.network.parameters(), self.max_norm)
+        self.optimiser.step()
+        self.batch += 1
+
+    @contextmanager
+    def _own_randomness(self) -> Iterator[None]:
+        with self._forked():
+            torch.set_rng_state(self.randomness["cpu"])
+            if self._cuda:
+                torch.cuda.set_rng_state(self.randomness["cuda"], self._cuda[0])
+            yield
+            self.randomness = self._global_randomness()
+
+    def _forked(self) -> Any:
+        return torch.random.fork_rng(devices=self._cuda)
+
+    def _global_randomness(self) -> dict[str, Tensor]:
+        states = {"cpu": torch.get_rng_state()}
+        if self._cuda:
+            states["cuda"] = torch.cuda.get_rng_state(self._cuda[0])
+        return states
+
+    @property
+    def _cuda(self) -> list[torch.device]:
+        device = torch.device(self.context.device)
+        return [device] if device.type == "cuda" else []
 
 
-def _restore(
-    state: State,
-    network: nn.Module,
-    optimizer: Optimizer,
-    scheduler: LRScheduler,
-    generator: torch.Generator,
-) -> tuple[int, int]:
-    """Sets everything back to a state; returns the next epoch and the next step's index."""
-    network.load_state_dict(state["network"])
-    optimizer.load_state_dict(state["optimizer"])
-    scheduler.load_state_dict(state["scheduler"])
-    generator.set_state(state["generator"])
-    return int(state["epoch"]), int(state["index"])
+def _copied(value: Any) -> Any:
+    """Nested containers with copies of their tensors: the originals change in the next epoch."""
+    if isinstance(value, Tensor):
+        return value.detach().clone()
+    if isinstance(value, Mapping):
+        return {key: _copied(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_copied(item) for item in value]
+    return value
 
 
 @contextmanager
-def _memory_errors(device: str) -> Iterator[None]:
-    """Turns torch's lack of memory into ours."""
+def _out_of_memory_as_ours(device: str) -> Iterator[None]:
     try:
         yield
-    except torch.OutOfMemoryError as error:
-        raise OutOfMemory(f"the batch must fit into the memory of {device}, but: {error}") from error
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise _out_of_memory(device, error) from error
+    except RuntimeError as error:
+        if "can't allocate memory" not in str(error):  # what torch says on the CPU
+            raise
+        raise _out_of_memory(device, error) from error
+
+
+def _out_of_memory(device: str, error: BaseException) -> OutOfMemory:
+    reason = str(error).partition("\n")[0] or "no memory left"
+    return OutOfMemory(
+        f"a batch must fit into the memory of {device!r}, but: {reason} "
+        "Lower `batch_size` or the width of the network."
+    )

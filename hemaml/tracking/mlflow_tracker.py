@@ -7,6 +7,7 @@ stop as failed. One `MlflowTracker` serves one task, whose experiment has the ta
 import json
 import logging
 import os
+import re
 import sqlite3
 import tempfile
 import time
@@ -45,14 +46,14 @@ def store_errors(uri: str) -> Iterator[None]:
     except (MlflowException, OSError) as error:
         cause = str(error).splitlines()[0]
         raise StoreError(
-            f"the MLflow store must take reads and writes, but {_without_secret(uri)} gave: "
-            f"{cause}. Check the server or the disk, then go on with --resume."
+            f"the MLflow store must take reads and writes, but {without_secret(uri)} gave: "
+            f"{without_secret(cause)}. Check the server or the disk, then go on with --resume."
         ) from error
 
 
-def _without_secret(uri: str) -> str:
-    scheme, _, rest = uri.partition("://")
-    return f"{scheme}://{rest.rpartition('@')[2]}"
+def without_secret(text: str) -> str:
+    """The text with user names and passwords taken out of its URLs."""
+    return re.sub(r"://[^/@\s]+@", "://", text)
 
 
 class MlflowRun:

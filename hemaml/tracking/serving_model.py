@@ -11,9 +11,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import mlflow.pyfunc
+import mlflow
 import numpy as np
+from mlflow import pyfunc
 from mlflow.models import Model, set_model
+from mlflow.pyfunc import PythonModel
 
 from hemaml.core.objective import load_objective
 from hemaml.core.types import UInt8Array
@@ -23,7 +25,7 @@ WEIGHTS = "weights"
 AMBIENT = ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_ID")
 
 
-class ServingModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
+class ServingModel(PythonModel):
     """A fitted model behind MLflow's `predict`."""
 
     def load_context(self, context: Any) -> None:
@@ -71,7 +73,7 @@ def log_model(
         info = Model.log(
             artifact_path=None,
             name="model",
-            flavor=mlflow.pyfunc,
+            flavor=pyfunc,
             run_id=run_id,
             python_model=str(Path(__file__)),
             artifacts={WEIGHTS: str(weights)},
@@ -94,7 +96,7 @@ def _ambient(tracker: MlflowTracker) -> Iterator[None]:
     try:
         yield
     finally:  # MLflow writes its state into the environment, which is our setting
-        mlflow.set_tracking_uri(before["MLFLOW_TRACKING_URI"])
+        mlflow.set_tracking_uri(before["MLFLOW_TRACKING_URI"])  # type: ignore[arg-type]
         for name, value in before.items():
             os.environ.pop(name, None)
             os.environ.update({name: value} if value is not None else {})

@@ -1,413 +1,317 @@
-"""SMGNN: superpixel graph, three graph convolutions with a metric loss, and a small CNN.
+"""SMGNN: superpixels, a graph network trained with a metric loss, and a CNN of two layers.
 
-An image becomes superpixels (SNIC), and these a graph whose nodes carry mean colour and position.
-Graph convolutions embed the nodes; a metric loss orders the embeddings across the images of a
-batch. Each pixel takes its superpixel's embedding, and two convolutions over embedding and colour
-give the classes.
+An image becomes about H * W / 16 superpixels, those nearer than alpha * sqrt(16) pixels become
+neighbours, and three graph convolutions embed them. The embeddings, painted back on the pixels
+beside their colours, go through a small CNN to the classes. Training minimises the Dice loss on
+pixels plus lambda times a metric loss between superpixels of all images of the batch.
 
-Source: Jiang, Shen, Wang, Ding: Automatic recognition of white blood cell images with memory
-efficient superpixel metric GNN: SMGNN (2024), sections 2 to 4.
-
-Shape suffixes: N images, n nodes of a batch, E edges, D width, C classes, P side of the square
-that a batch is padded to, H and W sides of one image.
+Source: Jiang et al. 2024, the SMGNN paper. It leaves open the MLPs' width, the CNN, learning rate,
+batches and augmentation; what was added to it stands in `Params`, and each can be switched off.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Self
+from typing import Self
 
 import numpy as np
 import torch
-from pydantic import ConfigDict, Field
+from pydantic import Field
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn.functional import pad
 
 from hemaml.core.cache import Cache, array_digest
 from hemaml.core.dataset import Dataset
 from hemaml.core.objective import Context, Objective, Step
+from hemaml.core.seeding import derive_seed
 from hemaml.core.task import Fold
-from hemaml.core.types import Arrays, Float32Array, Frozen, UInt8Array
+from hemaml.core.types import Float32Array, Frozen, UInt8Array
 from hemaml.data.augment import apply_dihedral, random_dihedral
-from hemaml.nn.graph import GraphConvolution, adjacency, graph_mean
-from hemaml.nn.parameters import num_parameters, size_on_meta
+from hemaml.data.batches import pad_batch
+from hemaml.nn.graph_convolutions import Convolution
+from hemaml.nn.parameters import count_parameters, count_unbuilt
+from hemaml.nn.schedules import one_cycle
+from hemaml.nn.superpixel_network import RegionBatch, SuperpixelNetwork
 from hemaml.nn.training import fit_network
+from hemaml.objectives.wbc_segmentation._regions import (
+    Oversegmentation,
+    Regions,
+    collate,
+    regions,
+)
 from hemaml.ops.clean_up import clean_up
-from hemaml.ops.losses import dice_loss, superpixel_metric_loss
-from hemaml.ops.region_graph import VERSION as GRAPH_VERSION
-from hemaml.ops.region_graph import node_features, node_targets, radius_edges
-from hemaml.ops.superpixels import VERSION as SUPERPIXELS_VERSION
-from hemaml.ops.superpixels import superpixels
-from hemaml.tasks.wbc_segmentation import CLASSES, task
+from hemaml.ops.losses import MetricTarget, dice_loss, superpixel_metric_loss
+from hemaml.ops.region_graph import node_targets
+from hemaml.ops.snic import Connectivity
+from hemaml.ops.superpixels import Method
+from hemaml.tasks import wbc_segmentation
 
-NUM_CLASSES = len(CLASSES)
-NODE_FEATURES = 5
-PREDICT_PIXELS = 1_000_000
-"""Pixels of one batch of predictions."""
+NUM_CLASSES = len(wbc_segmentation.CLASSES)
+NO_CLASS = 255
+"""Class of padding in a batch of masks; equal to none."""
+PIXELS_AT_ONCE = 1 << 20
+"""Of padded images in one batch of a prediction."""
 
 
 class Params(Frozen):
     """What can be fixed or searched."""
 
-    model_config = ConfigDict(validate_by_name=True, validate_by_alias=True)
-
-    lr: float = Field(default=1e-2, gt=0, le=1, description="Peak rate of Adam in one cycle.")
+    lr: float = Field(default=1e-2, gt=0, le=1, description="Adam's highest learning rate.")
     lambda_: float = Field(
-        default=0.1, ge=0, le=100, alias="lambda", description="Weight of the metric loss, eq. 3.3."
+        default=0.1, ge=0, le=100, alias="lambda", description="Weight of the metric loss."
     )
-    scale: float = Field(default=16, ge=2, le=1000, description="S: mean pixels a superpixel.")
-    superpixels: Literal["snic", "slic"] = Field(
-        default="snic", description="How superpixels are found; slic is scikit-image's."
+    metric_target: MetricTarget = Field(
+        default="paper", description="What similarity of two superpixels the metric loss asks for."
     )
+    num_pairs: int = Field(
+        default=512, ge=1, le=8192, description="Anchors, and references, of the metric loss."
+    )
+    superpixels: Method = Field(default="snic", description="How superpixels are made.")
+    scale: float = Field(default=16, ge=1, le=1024, description="Mean pixels per superpixel, S.")
     compactness: float = Field(
         default=5, gt=0, le=1000, description="Weight of position against colour in superpixels."
     )
-    connectivity: Literal[4, 8] = Field(
-        default=8, description="Neighbours through which a superpixel grows (snic)."
+    connectivity: Connectivity = Field(
+        default=8, description="Whether SNIC grows over sides (4) or over corners, too (8)."
     )
     alpha: float = Field(
-        default=3, ge=1, le=10, description="Nodes nearer than alpha sqrt(S) are linked."
+        default=3, ge=1, le=20, description="Neighbours are nearer than alpha * sqrt(S) pixels."
     )
-    conv: Literal["gin", "gcn", "gat", "sage"] = Field(
-        default="gin", description="Graph convolution; the paper's is gin."
-    )
-    layers: int = Field(default=3, ge=1, le=10, description="Graph convolutions.")
-    width: int = Field(default=20, ge=1, le=1024, description="Channels of embeddings and CNN.")
-    metric_target: Literal["paper", "similarity"] = Field(
-        default="similarity",
-        description="Target of the metric loss: eq. 2.7 as printed, or 1 - |y_i - y_j|.",
-    )
-    num_pairs: int = Field(
-        default=512, ge=1, le=16384, description="Anchors, and as many references, a batch."
-    )
-    residual: bool = Field(default=True, description="Whether a layer adds to its input.")
+    conv: Convolution = Field(default="gin", description="Kind of graph convolution.")
+    width: int = Field(default=20, ge=1, le=512, description="Features in all hidden layers.")
+    layers: int = Field(default=3, ge=1, le=16, description="Graph convolutions.")
+    residual: bool = Field(default=True, description="Graph convolutions add to their input.")
     graph_mean: bool = Field(
-        default=True, description="Whether nodes also see the mean of their image's nodes."
+        default=True, description="Each superpixel also sees the mean of all of its image."
     )
     colour_stretch: bool = Field(
-        default=True, description="Whether each channel is stretched from its p1 to its p99."
+        default=True, description="Colours relative to the 1 % and 99 % quantiles of the image."
     )
-    second_conv: bool = Field(
-        default=True, description="Whether a second 3x3 convolution (dilation 2) follows the first."
-    )
-    augment: bool = Field(default=True, description="Flips and transposes of training images.")
+    augment: bool = Field(default=True, description="Random flips and quarter turns.")
     clean_up: bool = Field(
-        default=True, description="Largest component kept and holes filled in predictions."
+        default=True, description="Predictions become one cell without holes, see ops.clean_up."
     )
-    batch_size: int = Field(default=8, ge=1, le=1024, description="Images a batch.")
-    weight_decay: float = Field(default=0, ge=0, le=1, description="Of Adam.")
-    epochs: int = Field(default=100, ge=1, le=10000, description="Passes over the training part.")
-    validate_every: int = Field(default=5, ge=1, description="Epochs from one step to the next.")
+    epochs: int = Field(default=60, ge=1, le=10_000, description="Passes over the training part.")
+    batch_size: int = Field(default=16, ge=1, le=1024, description="Images in a batch.")
+    validate_every: int = Field(default=5, ge=1, le=10_000, description="Epochs per validation.")
+    weight_decay: float = Field(default=0, ge=0, le=1, description="Adam's L2 penalty.")
 
-
-class Smgnn(nn.Module):
-    """The network: node features and graph, pixels and their superpixels, to class scores."""
-
-    def __init__(self, params: Params) -> None:
-        super().__init__()
-        width = params.width
-        self.convolutions = nn.ModuleList(
-            GraphConvolution(params.conv, NODE_FEATURES if i == 0 else width, width)
-            for i in range(params.layers)
+    @property
+    def oversegmentation(self) -> Oversegmentation:
+        """What the regions of an image depend on."""
+        return Oversegmentation(
+            method=self.superpixels,
+            scale=self.scale,
+            compactness=self.compactness,
+            connectivity=self.connectivity,
+            alpha=self.alpha,
         )
-        self.residual = params.residual
-        self.mean = nn.Linear(width, width) if params.graph_mean else None
-        if params.second_conv:
-            self.head = nn.Conv2d(width + 3, width, 3, padding=1)
-            self.tail: nn.Conv2d | None = nn.Conv2d(width, NUM_CLASSES, 3, padding=2, dilation=2)
-        else:
-            self.head = nn.Conv2d(width + 3, NUM_CLASSES, 3, padding=1)
-            self.tail = None
-        self.a = nn.Parameter(torch.ones(()))
-        self.b = nn.Parameter(torch.zeros(()))
-
-    def embed(self, features_n5: Tensor, adjacency_nn: Tensor, sizes_N: Tensor) -> Tensor:
-        """Embeddings of the nodes, n x D (eq. 2.3 and 2.4)."""
-        h_nD = features_n5
-        for i, convolution in enumerate(self.convolutions):
-            out_nD = convolution(h_nD, adjacency_nn)
-            if i == 0 and self.mean is not None:
-                out_nD = out_nD + self.mean(graph_mean(out_nD, sizes_N))
-            h_nD = h_nD + out_nD if self.residual and i > 0 else out_nD
-        return h_nD
-
-    def classify(self, h_nD: Tensor, pixels_N3PP: Tensor, nodes_NPP: Tensor) -> Tensor:
-        """Class scores of the pixels, N x C x P x P.
-
-        Padding (node -1) is held at zero between the convolutions, so that it acts as the zero
-        padding at an image's own border does, and no image depends on its batch.
-
-        Args:
-            h_nD: Embeddings.
-            pixels_N3PP: Colours; 0 in the padding.
-            nodes_NPP: Row of `h_nD` that a pixel belongs to; -1 in the padding.
-        """
-        rows_nD = torch.cat([h_nD, h_nD.new_zeros(1, h_nD.shape[1])])  # -1 is the zero row
-        back_NDPP = nn.functional.embedding(nodes_NPP % len(rows_nD), rows_nD).permute(0, 3, 1, 2)
-        x = self.head(torch.cat([back_NDPP, pixels_N3PP], dim=1))
-        if self.tail is None:
-            return x
-        x = torch.relu(x) * (nodes_NPP >= 0).unsqueeze(1)
-        return self.tail(x)
 
 
-@dataclass(frozen=True, slots=True)
-class Images:
-    """Images with their graphs, padded to one square, and masks where there are any.
-
-    Attributes:
-        pixels_N3PP: uint8, stretched colours.
-        nodes_NPP: int32, superpixel of each pixel within its image; -1 in the padding.
-        graphs: One dictionary an image: `features` (K x 5), `crow`, `col`, perhaps `targets` (K).
-        masks_NPP: uint8 class indices; None where images are only predicted.
-    """
-
-    pixels_N3PP: Tensor
-    nodes_NPP: Tensor
-    graphs: Sequence[dict[str, Tensor]]
-    masks_NPP: Tensor | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """What one pass of the network takes, on its device."""
-
-    features_n5: Tensor
-    adjacency_nn: Tensor
-    sizes_N: Tensor
-    pixels_N3PP: Tensor
-    nodes_NPP: Tensor
-    targets_n: Tensor | None
-    masks_NPP: Tensor | None
-
-
-def prepare(images: Sequence[UInt8Array], params: Params, cache: Cache) -> Images:
-    """Superpixels, graphs and padding of images of any sizes."""
-    prepared = [_graph(image, params, cache) for image in images]
-    side = max(max(image.shape[:2]) for image in images)
-    pixels_N3PP = torch.zeros(len(images), 3, side, side, dtype=torch.uint8)
-    nodes_NPP = torch.full((len(images), side, side), -1, dtype=torch.int32)
-    for i, arrays in enumerate(prepared):
-        rows, columns = arrays["labels"].shape
-        pixels_N3PP[i, :, :rows, :columns] = torch.from_numpy(arrays["pixels"]).permute(2, 0, 1)
-        nodes_NPP[i, :rows, :columns] = torch.from_numpy(arrays["labels"])
-    graphs = [
-        {name: torch.from_numpy(arrays[name]) for name in ("features", "crow", "col")}
-        for arrays in prepared
-    ]
-    return Images(pixels_N3PP, nodes_NPP, graphs)
-
-
-def prepare_labelled(data: Dataset, params: Params, cache: Cache) -> Images:
-    """The same with masks, and the nodes' targets of the metric loss (eq. 2.1)."""
-    images = prepare(data.images, params, cache)
-    masks_NPP = torch.zeros(images.nodes_NPP.shape, dtype=torch.uint8)
-    for i, mask in enumerate(data.masks):
-        rows, columns = mask.shape
-        masks_NPP[i, :rows, :columns] = torch.from_numpy(mask)
-        labels = images.nodes_NPP[i, :rows, :columns].contiguous().numpy()
-        targets = node_targets(labels, mask, num_classes=NUM_CLASSES)
-        images.graphs[i]["targets"] = torch.from_numpy(targets)
-    return Images(images.pixels_N3PP, images.nodes_NPP, images.graphs, masks_NPP)
-
-
-def _graph(image: UInt8Array, params: Params, cache: Cache) -> Arrays:
-    """Pixels, superpixels and region graph of one image: all that no weight changes."""
-    settings = {
-        "scale": params.scale,
-        "compactness": params.compactness,
-        "method": params.superpixels,
-        "connectivity": params.connectivity,
-        "alpha": params.alpha,
-        "stretch": params.colour_stretch,
-    }
-    key = {
-        **settings,
-        "image": array_digest(image),
-        "versions": [SUPERPIXELS_VERSION, GRAPH_VERSION, 1],
-    }
-    return cache.arrays("region_graph", key, lambda: _compute_graph(image, params))
-
-
-def _compute_graph(image: UInt8Array, params: Params) -> Arrays:
-    pixels = _stretch(image) if params.colour_stretch else image
-    labels = superpixels(
-        pixels,
-        scale=params.scale,
-        compactness=params.compactness,
-        method=params.superpixels,
-        connectivity=params.connectivity,
-    )
-    features = node_features(pixels, labels)
-    source, target = radius_edges(features[:, 3:], radius=params.alpha * params.scale**0.5)
-    crow = np.zeros(len(features) + 1, dtype=np.int64)
-    np.cumsum(np.bincount(source, minlength=len(features)), out=crow[1:])
-    # Positions relative to the centre: a flip is then a change of sign.
-    features[:, 3:] = features[:, 3:] / (np.array(image.shape[:2]) - 1).clip(1) - 0.5
-    return {
-        "pixels": pixels,
-        "labels": labels,
-        "features": features,
-        "crow": crow,
-        "col": target.astype(np.int32),
-    }
-
-
-def _stretch(image: UInt8Array) -> UInt8Array:
-    """Each channel from its 1st to its 99th percentile to 0..255: evens out light and stain."""
-    low, high = np.percentile(image, (1, 99), axis=(0, 1))
-    scaled = (image - low) * (255 / np.maximum(high - low, 1))
-    stretched: UInt8Array = scaled.clip(0, 255).astype(np.uint8)
-    return stretched
-
-
-def collate(
-    images: Images, chosen: Sequence[int], device: str, codes: Tensor | None = None
-) -> Batch:
-    """The chosen images as one graph and one stack of pixels, moved by dihedral codes if given.
-
-    Superpixels move with their image, so its graph stays, and only positions change.
-    """
-    graphs = [images.graphs[i] for i in chosen]
-    sizes_N = torch.tensor([len(graph["features"]) for graph in graphs])
-    starts_N = torch.cumsum(sizes_N, 0) - sizes_N
-    picked = torch.tensor(chosen)
-    nodes_NPP, pixels_N3PP = images.nodes_NPP[picked], images.pixels_N3PP[picked]
-    masks_NPP = images.masks_NPP[picked] if images.masks_NPP is not None else None
-    features = [graph["features"] for graph in graphs]
-    if codes is not None:
-        nodes_NPP = apply_dihedral(nodes_NPP.unsqueeze(1), codes).squeeze(1)
-        pixels_N3PP = apply_dihedral(pixels_N3PP, codes)
-        if masks_NPP is not None:
-            masks_NPP = apply_dihedral(masks_NPP.unsqueeze(1), codes).squeeze(1)
-        features = [_move(x, int(code)) for x, code in zip(features, codes, strict=True)]
-    shifted_NPP = nodes_NPP + starts_N.to(torch.int32)[:, None, None]
-    nodes_NPP = torch.where(nodes_NPP < 0, nodes_NPP, shifted_NPP)
-    pixels_N3PP = pixels_N3PP.to(device).to(torch.float32, memory_format=torch.channels_last) / 255
-    targets = [graph["targets"] for graph in graphs if "targets" in graph]
-    return Batch(
-        features_n5=torch.cat(features).to(device),
-        adjacency_nn=adjacency(graphs, starts_N).to(device),
-        sizes_N=sizes_N.to(device),
-        pixels_N3PP=pixels_N3PP,
-        nodes_NPP=nodes_NPP.to(device),
-        targets_n=torch.cat(targets).to(device) if targets else None,
-        masks_NPP=masks_NPP.to(device) if masks_NPP is not None else None,
+def build(params: Params) -> SuperpixelNetwork:
+    """The network with new weights from torch's global generator."""
+    return SuperpixelNetwork(
+        num_classes=NUM_CLASSES,
+        width=params.width,
+        layers=params.layers,
+        convolution=params.conv,
+        # In the plane, alpha * sqrt(S) of city-block distance spans 2 alpha^2 superpixels of size S.
+        neighbours=2 * params.alpha**2,
+        residual=params.residual,
+        graph_mean=params.graph_mean,
     )
 
 
-def _move(features_K5: Tensor, code: int) -> Tensor:
-    """Node features under a dihedral code: colours stay, centred positions change axis or sign."""
-    row, column = features_K5[:, 3], features_K5[:, 4]
-    if code & 4:
-        row, column = column, row
-    if code & 2:
-        row = -row
-    if code & 1:
-        column = -column
-    return torch.cat([features_K5[:, :3], row[:, None], column[:, None]], dim=1)
+def size(params: Params) -> int:
+    """Parameters of the network, a and b of the metric loss included."""
+    return count_unbuilt(lambda: build(params))
 
 
 class SmgnnModel:
-    """A fitted SMGNN; see `hemaml.core.objective.Model`."""
+    """A fitted SMGNN.
+
+    Args:
+        params: Its parameters.
+        network: Its network; predictions run where its weights are.
+        known: Regions of images that will be predicted again and again, by image digest.
+    """
 
     def __init__(
-        self, network: Smgnn, params: Params, device: str = "cpu", cache: Cache | None = None
+        self,
+        params: Params,
+        network: SuperpixelNetwork,
+        known: Mapping[str, Regions] | None = None,
     ) -> None:
-        self.network = network.to(device)
         self.params = params
-        self.device = device
-        self.cache = cache or Cache.off()
+        self.network = network
+        self._known = known or {}
 
     @property
     def num_trainable(self) -> int:
-        """Parameters that training changed: all."""
-        return num_parameters(self.network, trainable=True)
+        """Parameters that training changed."""
+        return count_parameters(self.network)[1]
 
-    @torch.inference_mode()
     def predict(self, images: Sequence[UInt8Array]) -> list[Float32Array]:
-        """Probabilities of background, cytoplasm and nucleus, H x W x 3, for images of any sizes.
+        """H x W x 3 probabilities of background, cytoplasm and nucleus for each image.
 
-        Where `clean_up` changes the class of a pixel, the probabilities of the two classes are
-        exchanged, so that the most probable class is the one meant.
+        Any number of images of any sizes; how they are batched does not show in the result beyond
+        rounding. Where `clean_up` changes a pixel, its probabilities trade places.
         """
-        self.network.eval()
+        items = [self._regions(image) for image in images]
         predicted: dict[int, Float32Array] = {}
-        for chosen in _batches_by_size(images):
-            prepared = prepare([images[i] for i in chosen], self.params, self.cache)
-            batch = collate(prepared, range(len(chosen)), self.device)
-            h_nD = self.network.embed(batch.features_n5, batch.adjacency_nn, batch.sizes_N)
-            scores = self.network.classify(h_nD, batch.pixels_N3PP, batch.nodes_NPP)
-            stack = torch.softmax(scores, dim=1).permute(0, 2, 3, 1).cpu().numpy()
-            for row, i in enumerate(chosen):
-                height, width = images[i].shape[:2]
-                found = np.ascontiguousarray(stack[row, :height, :width])
-                predicted[i] = _cleaned(found) if self.params.clean_up else found
-        return [predicted[i] for i in range(len(images))]
+        for chosen in _batches_by_size(items):
+            probabilities = self._probabilities([items[i] for i in chosen])
+            for index, values in zip(chosen, probabilities, strict=True):
+                predicted[index] = _cleaned(values) if self.params.clean_up else values
+        return [predicted[index] for index in range(len(items))]
 
     def save(self, folder: Path) -> None:
-        """Writes `weights.safetensors` and `params.json`."""
-        save_file(
-            {name: t.contiguous() for name, t in self.network.state_dict().items()},
-            folder / "weights.safetensors",
-        )
-        text = json.dumps(self.params.model_dump(mode="json", by_alias=True), indent=1)
-        (folder / "params.json").write_text(text, encoding="utf-8")
+        """Writes `model.safetensors` and `config.json` into an existing folder."""
+        weights = {k: v.detach().cpu().contiguous() for k, v in self.network.state_dict().items()}
+        save_file(weights, folder / "model.safetensors")
+        config = self.params.model_dump(mode="json", by_alias=True)
+        (folder / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Reads what `save` wrote."""
-        params = Params.model_validate_json((folder / "params.json").read_text(encoding="utf-8"))
-        network = Smgnn(params)
-        network.load_state_dict(load_file(folder / "weights.safetensors"))
-        return cls(network, params)
+        """Reads what `save` wrote, onto the CPU."""
+        params = Params.model_validate_json((folder / "config.json").read_bytes())
+        network = build(params)
+        network.load_state_dict(load_file(folder / "model.safetensors"))
+        return cls(params, network)
+
+    def _regions(self, image: UInt8Array) -> Regions:
+        known = self._known.get(array_digest(image)) if self._known else None
+        return known or regions(image, self.params.oversegmentation, Cache.off())
+
+    @torch.inference_mode()
+    def _probabilities(self, items: Sequence[Regions]) -> list[Float32Array]:
+        self.network.eval()
+        batch = collate(items, stretch=self.params.colour_stretch)
+        logits, _ = self.network(batch.to(self.network.a.device))
+        values = logits.softmax(dim=1).permute(0, 2, 3, 1).float().cpu().numpy()
+        return [
+            value[: item.labels.shape[0], : item.labels.shape[1]].copy()
+            for value, item in zip(values, items, strict=True)
+        ]
 
 
-def _batches_by_size(images: Sequence[UInt8Array]) -> Iterator[list[int]]:
-    """Indices in batches of like sizes and at most `PREDICT_PIXELS` pixels, padding included."""
+def _batches_by_size(items: Sequence[Regions]) -> Iterator[list[int]]:
+    """Indices of images of similar size, so that little is padding, in batches that fit."""
+    order = sorted(range(len(items)), key=lambda i: max(items[i].labels.shape))
     batch: list[int] = []
-    for i in sorted(range(len(images)), key=lambda i: max(images[i].shape[:2])):
-        side = max(images[i].shape[:2])
-        if batch and (len(batch) + 1) * side**2 > PREDICT_PIXELS:
+    for index in order:
+        side = max(items[index].labels.shape)
+        if batch and (len(batch) + 1) * side**2 > PIXELS_AT_ONCE:
             yield batch
             batch = []
-        batch.append(i)
+        batch.append(index)
     if batch:
         yield batch
 
 
-def _cleaned(found_HWC: Float32Array) -> Float32Array:
-    labels_HW = found_HWC.argmax(axis=2).astype(np.uint8)
-    wanted_HW = clean_up(labels_HW)
-    rows, columns = np.nonzero(labels_HW != wanted_HW)
-    was, now = labels_HW[rows, columns], wanted_HW[rows, columns]
-    found_HWC[rows, columns, was], found_HWC[rows, columns, now] = (
-        found_HWC[rows, columns, now],
-        found_HWC[rows, columns, was],
+def _cleaned(values_HWC: Float32Array) -> Float32Array:
+    """Probabilities whose most probable classes are a cleaned-up mask."""
+    labels = values_HWC.argmax(axis=2).astype(np.uint8)
+    wanted = clean_up(labels)
+    rows, columns = np.nonzero(wanted != labels)
+    old, new = labels[rows, columns], wanted[rows, columns]
+    top = values_HWC[rows, columns, old]
+    values_HWC[rows, columns, old] = values_HWC[rows, columns, new]
+    values_HWC[rows, columns, new] = top
+    # Where two classes were equally probable, trading places settled nothing.
+    undecided = values_HWC.argmax(axis=2) != wanted
+    values_HWC[undecided] = np.eye(values_HWC.shape[2], dtype=np.float32)[wanted[undecided]]
+    return values_HWC
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """An image to learn from: its regions, its mask, the target of each superpixel."""
+
+    regions: Regions
+    mask: UInt8Array
+    targets: Float32Array
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one update sees.
+
+    Attributes:
+        regions: The images.
+        one_hot: N x C x G x G bool, false for all classes at padding.
+        targets: K targets of the superpixels, in 0..1.
+    """
+
+    regions: RegionBatch
+    one_hot: Tensor
+    targets: Tensor
+
+    def to(self, device: str) -> "Batch":
+        """The same on a device."""
+        return Batch(self.regions.to(device), self.one_hot.to(device), self.targets.to(device))
+
+
+def fit(params: Params, fold: Fold, context: Context) -> Iterator[Step]:
+    """Trains on a fold; see the module.
+
+    Raises:
+        Diverged: The loss is not finite.
+        OutOfMemory: No memory for a batch.
+    """
+    how = params.oversegmentation
+    train = _labelled(fold.train, how, context.cache)
+    known = {array_digest(i): regions(i, how, context.cache) for i in fold.val.images}
+    network = _new_network(params, context)
+    model = SmgnnModel(params, network, known)
+    draws = {
+        name: torch.Generator().manual_seed(derive_seed(context.seed, name))
+        for name in ("order", "augmentation", "pairs")
+    }
+
+    def batches(epoch: int) -> Iterator[Batch]:
+        order = torch.randperm(len(train), generator=draws["order"])
+        for chosen in order.split(params.batch_size):
+            codes = random_dihedral(len(chosen), draws["augmentation"]) if params.augment else None
+            items = [train[i] for i in chosen.tolist()]
+            yield _batch(items, stretch=params.colour_stretch, codes=codes).to(context.device)
+
+    optimiser = torch.optim.Adam(
+        network.parameters(), lr=params.lr, weight_decay=params.weight_decay, fused=True
     )
-    return found_HWC
+    yield from fit_network(
+        network,
+        optimiser,
+        batches=batches,
+        loss=lambda batch: joint_loss(network, batch, params, draws["pairs"]),
+        validate=lambda: wbc_segmentation.score(model, fold.val),
+        model=model,
+        epochs=params.epochs,
+        validate_every=params.validate_every,
+        schedule=one_cycle(params.epochs * -(-len(train) // params.batch_size)),
+        generators=draws,
+        context=context,
+    )
 
 
 def joint_loss(
-    network: Smgnn, params: Params, batch: Batch, generator: torch.Generator
+    network: SuperpixelNetwork, batch: Batch, params: Params, generator: torch.Generator
 ) -> dict[str, Tensor]:
-    """Dice loss plus lambda times the metric loss (eq. 3.3), and both parts."""
-    assert batch.masks_NPP is not None
-    assert batch.targets_n is not None
-    h_nD = network.embed(batch.features_n5, batch.adjacency_nn, batch.sizes_N)
-    scores = network.classify(h_nD, batch.pixels_N3PP, batch.nodes_NPP)
-    classes = torch.arange(NUM_CLASSES, device=scores.device)[None, :, None, None]
-    dice = dice_loss(
-        torch.softmax(scores, dim=1),
-        batch.masks_NPP.unsqueeze(1) == classes,
-        valid=(batch.nodes_NPP >= 0).unsqueeze(1),
-    )
+    """The Dice loss plus lambda times the metric loss, and the parts.
+
+    Source: eq. 3.3 of the SMGNN paper.
+    """
+    logits, embeddings = network(batch.regions)
+    valid = (batch.regions.labels < len(embeddings))[:, None]
+    dice = dice_loss(logits.softmax(dim=1), batch.one_hot, valid=valid)
     if params.lambda_ == 0:
         return {"loss": dice, "dice_loss": dice}
     metric = superpixel_metric_loss(
-        h_nD,
-        batch.targets_n,
+        embeddings,
+        batch.targets,
         a=network.a,
         b=network.b,
         target=params.metric_target,
@@ -417,56 +321,44 @@ def joint_loss(
     return {"loss": dice + params.lambda_ * metric, "dice_loss": dice, "metric_loss": metric}
 
 
-def fit(params: Params, fold: Fold, context: Context) -> Iterator[Step]:
-    """Trains SMGNN on a fold; one step every `validate_every` epochs."""
-    torch.manual_seed(context.seed)
-    network = Smgnn(params).to(context.device, memory_format=torch.channels_last)
-    model = SmgnnModel(network, params, context.device, context.cache)
-    train = prepare_labelled(fold.train, params, context.cache)
-    num_batches = -(-len(fold.train) // params.batch_size)
-    optimizer = torch.optim.Adam(
-        network.parameters(), lr=params.lr, weight_decay=params.weight_decay
+def _new_network(params: Params, context: Context) -> SuperpixelNetwork:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(context.seed, "weights"))
+        network = build(params)
+    return network.to(context.device, memory_format=torch.channels_last)
+
+
+def _labelled(data: Dataset, how: Oversegmentation, cache: Cache) -> list[Labelled]:
+    found = [regions(image, how, cache) for image in data.images]
+    return [
+        Labelled(item, mask, node_targets(item.labels, mask, num_classes=NUM_CLASSES))
+        for item, mask in zip(found, data.masks, strict=True)
+    ]
+
+
+def _batch(items: Sequence[Labelled], *, stretch: bool, codes: Tensor | None) -> Batch:
+    masks, _ = pad_batch([item.mask[:, :, None] for item in items], fill=NO_CLASS)
+    if codes is not None:
+        masks = apply_dihedral(masks, codes)
+    masks = pad(masks, (0, 1, 0, 1), value=NO_CLASS)
+    return Batch(
+        collate([item.regions for item in items], stretch=stretch, codes=codes),
+        masks == torch.arange(NUM_CLASSES)[:, None, None],
+        torch.from_numpy(np.concatenate([item.targets for item in items])),
     )
-    scheduler = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, max_lr=params.lr, total_steps=params.epochs * num_batches + 1
-    )
-
-    def batches(generator: torch.Generator) -> Iterator[Batch]:
-        order = torch.randperm(len(fold.train), generator=generator).tolist()
-        for start in range(0, len(order), params.batch_size):
-            chosen = order[start : start + params.batch_size]
-            codes = random_dihedral(len(chosen), generator) if params.augment else None
-            yield collate(train, chosen, context.device, codes)
-
-    yield from fit_network(
-        network,
-        optimizer=optimizer,
-        scheduler=scheduler,
-        batches=batches,
-        loss=lambda batch, generator: joint_loss(network, params, batch, generator),
-        validate=lambda: task.score(model, fold.val),
-        model=model,
-        epochs=params.epochs,
-        validate_every=params.validate_every,
-        context=context,
-    )
-
-
-def size(params: Params) -> int:
-    """Number of parameters; about 7,000 at the defaults, as in the paper."""
-    return size_on_meta(lambda: Smgnn(params))
 
 
 objective = Objective(
-    task=task,
+    task=wbc_segmentation.task,
     params=Params,
     model=SmgnnModel,
     fit=fit,
     size=size,
     mutable=frozenset({"lr", "lambda"}),
     examples=(
-        {"epochs": 2, "validate_every": 1, "scale": 36},
-        {"epochs": 2, "validate_every": 1, "scale": 36, "conv": "gat", "lambda": 0},
-        {"epochs": 1, "scale": 36, "superpixels": "slic", "metric_target": "paper"},
+        {"epochs": 2, "validate_every": 1, "batch_size": 4, "width": 6},
+        {"epochs": 2, "lambda": 0, "conv": "gcn", "graph_mean": False, "augment": False},
+        {"epochs": 1, "conv": "gat", "metric_target": "similarity", "colour_stretch": False},
+        {"epochs": 1, "conv": "sage", "superpixels": "slic", "residual": False, "clean_up": False},
     ),
 )

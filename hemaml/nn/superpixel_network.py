@@ -1,0 +1,115 @@
+"""The superpixel-metric network: a graph network on superpixels, a small CNN on pixels.
+
+Shape suffixes: N images in squares of side G; K superpixels of all images; D dimensions of an
+embedding; C classes.
+"""
+
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor, nn
+
+from hemaml.nn.graph_convolutions import Convolution, Graph, graph_convolution
+from hemaml.nn.superpixel_convolution import SuperpixelConvolution
+
+NUM_FEATURES = 5
+"""Of a superpixel: three of colour, two of position."""
+
+
+@dataclass(frozen=True, slots=True)
+class RegionBatch:
+    """Images with their superpixels and region graphs.
+
+    Attributes:
+        pixels: N x 3 x G x G float, 0 at padding. Images lie in the top left corner.
+        labels: N x G x G int32: superpixels from 0, counted through all images, and K at padding.
+            The last row and the last column are padding.
+        features: K x 5 of the superpixels.
+        image_of: K int64, the image of each superpixel.
+        graph: Neighbourhoods of the superpixels.
+    """
+
+    pixels: Tensor
+    labels: Tensor
+    features: Tensor
+    image_of: Tensor
+    graph: Graph
+
+    def to(self, device: str | torch.device) -> "RegionBatch":
+        """The same on a device."""
+        starts, neighbours = self.graph.starts.to(device), self.graph.neighbours.to(device)
+        tensors = {f.name: getattr(self, f.name).to(device) for f in fields(self)[:-1]}
+        return replace(self, **tensors, graph=Graph(starts, neighbours))
+
+
+class SuperpixelNetwork(nn.Module):
+    """Embeds superpixels by graph convolutions, paints them on the pixels and refines there.
+
+    Args:
+        num_classes: C.
+        width: D, also of the CNN's hidden layer.
+        layers: Graph convolutions.
+        convolution: Their kind.
+        neighbours: About the number of neighbours of a superpixel.
+        residual: Adds its input to each graph convolution that keeps the width.
+        graph_mean: Gives each superpixel the mean of its graph, as of one more neighbour.
+
+    Source: section 3 and figure 5 of the SMGNN paper, which leave the CNN open.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_classes: int,
+        width: int,
+        layers: int,
+        convolution: Convolution,
+        neighbours: float,
+        residual: bool,
+        graph_mean: bool,
+    ) -> None:
+        super().__init__()
+        self.residual = residual
+        self.graph_mean = graph_mean
+        widths = [NUM_FEATURES] + [width] * layers
+        doubled = 2 if graph_mean else 1
+        self.convolutions = nn.ModuleList(
+            graph_convolution(convolution, doubled * num_in if index == 0 else num_in, num_out, neighbours=neighbours)
+            for index, (num_in, num_out) in enumerate(zip(widths, widths[1:], strict=False))
+        )
+        self.of_superpixels = SuperpixelConvolution(width, width)
+        self.of_pixels = nn.Conv2d(3, width, 3, padding=1)
+        # The second convolution reaches further without more parameters.
+        self.classify = nn.Conv2d(width, num_classes, 3, padding=2, dilation=2)
+        self.a = nn.Parameter(torch.ones(()))
+        self.b = nn.Parameter(torch.zeros(()))
+
+    def embed(self, batch: RegionBatch) -> Tensor:
+        """K x D embeddings of the superpixels."""
+        x_KD = batch.features
+        if self.graph_mean:
+            x_KD = torch.cat([x_KD, _mean_of_graph(x_KD, batch)], dim=1)
+        for index, convolution in enumerate(self.convolutions):
+            new_KD = convolution(x_KD, batch.graph)
+            x_KD = new_KD + x_KD if self.residual and index else new_KD
+            if index < len(self.convolutions) - 1:
+                x_KD = x_KD.relu()
+        return x_KD
+
+    def segment(self, embeddings_KD: Tensor, batch: RegionBatch) -> Tensor:
+        """N x C x G x G logits; those of padding mean nothing."""
+        hidden = self.of_superpixels(embeddings_KD, batch.labels) + self.of_pixels(batch.pixels)
+        logits: Tensor = self.classify(hidden.relu())
+        return logits
+
+    def forward(self, batch: RegionBatch) -> tuple[Tensor, Tensor]:
+        """Logits N x C x G x G and embeddings K x D."""
+        embeddings_KD = self.embed(batch)
+        return self.segment(embeddings_KD, batch), embeddings_KD
+
+
+def _mean_of_graph(x_KD: Tensor, batch: RegionBatch) -> Tensor:
+    num = len(batch.pixels)
+    sums = x_KD.new_zeros(num, x_KD.shape[1]).index_add(0, batch.image_of, x_KD)
+    counts = torch.bincount(batch.image_of, minlength=num)[:, None]
+    return (sums / counts)[batch.image_of]

@@ -1,0 +1,184 @@
+"""From images to batches of superpixels and region graphs, for the SMGNN.
+
+Shape suffixes: N images in squares of side G; K superpixels; H, W sides of one image.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from hemaml.core.cache import Cache, array_digest
+from hemaml.core.types import (
+    Arrays,
+    Float32Array,
+    Frozen,
+    Int32Array,
+    Int64Array,
+    UInt8Array,
+)
+from hemaml.data.augment import FLIP_COLUMNS, FLIP_ROWS, TRANSPOSE, apply_dihedral
+from hemaml.data.batches import pad_batch
+from hemaml.nn.graph_convolutions import Graph
+from hemaml.nn.superpixel_network import RegionBatch
+from hemaml.ops import region_graph
+from hemaml.ops import superpixels as superpixel_ops
+from hemaml.ops.snic import Connectivity
+
+VERSION = 1
+"""Goes up whenever `regions` changes for the same arguments; part of cache keys."""
+STRETCH = (0.01, 0.99)
+"""Quantiles of each channel of an image that become -1 and 1."""
+
+
+class Oversegmentation(Frozen):
+    """How an image becomes a graph; all that the regions of an image depend on besides it."""
+
+    method: superpixel_ops.Method
+    scale: float
+    compactness: float
+    connectivity: Connectivity
+    alpha: float
+
+
+@dataclass(frozen=True, slots=True)
+class Regions:
+    """One image with its superpixels.
+
+    Attributes:
+        image: H x W x 3.
+        labels: H x W, 0..K-1.
+        features: K x 5: mean colour in 0..1, mean row and column in pixels.
+        starts: K + 1 places in `neighbours`.
+        neighbours: Of all superpixels, one after the other.
+        quantiles: 2 x 3, darkest and brightest value of each channel, stray pixels left out.
+    """
+
+    image: UInt8Array
+    labels: Int32Array
+    features: Float32Array
+    starts: Int32Array
+    neighbours: Int32Array
+    quantiles: Float32Array
+
+
+def regions(image: UInt8Array, how: Oversegmentation, cache: Cache) -> Regions:
+    """The superpixels of an image and their graph, from the cache where it has them."""
+    if cache.folder is None:
+        return Regions(image, **_compute(image, how))
+    key: dict[str, object] = {
+        "image": array_digest(image),
+        "versions": [VERSION, superpixel_ops.VERSION, region_graph.VERSION],
+        **how.model_dump(),
+    }
+    return Regions(image, **cache.arrays("regions", key, lambda: _compute(image, how)))
+
+
+def _compute(image: UInt8Array, how: Oversegmentation) -> Arrays:
+    labels = superpixel_ops.superpixels(
+        image,
+        scale=how.scale,
+        compactness=how.compactness,
+        method=how.method,
+        connectivity=how.connectivity,
+    )
+    features = region_graph.node_features(image, labels)
+    pixels_each = labels.size / len(features)
+    edges = region_graph.radius_edges(features[:, 3:], radius=how.alpha * pixels_each**0.5)
+    # Edges are sorted by source: where each source begins is all there is to keep of it.
+    starts = np.searchsorted(edges[0], np.arange(len(features) + 1))
+    return {
+        "labels": labels,
+        "features": features,
+        "starts": starts.astype(np.int32),
+        "neighbours": edges[1].astype(np.int32),
+        "quantiles": _quantiles(image),
+    }
+
+
+def _quantiles(image: UInt8Array) -> Float32Array:
+    """2 x 3, by counting: a sort would take as long as the superpixels."""
+    counts = [np.bincount(channel, minlength=256) for channel in image.reshape(-1, 3).T]
+    shares = np.cumsum(counts, axis=1) / (image.size // 3)
+    quantiles = [[np.searchsorted(share, q) for share in shares] for q in STRETCH]
+    return np.array(quantiles, dtype=np.float32)
+
+
+def collate(
+    items: Sequence[Regions], *, stretch: bool, codes: Tensor | None = None
+) -> RegionBatch:
+    """A batch for the network.
+
+    Args:
+        items: N images.
+        stretch: Whether colours become -1..1 between the image's own quantiles, or 0..255 does.
+        codes: N elements of the dihedral group (`hemaml.data.augment`) that the images are moved
+            by. Superpixels and graphs move along: only the positions of the features change.
+    """
+    counts = [len(item.features) for item in items]
+    before = np.concatenate([[0], np.cumsum(counts)])
+    num = int(before[-1])
+    image_of = torch.from_numpy(np.repeat(np.arange(len(items)), counts))
+    low_N3, high_N3 = _colour_range(items, stretch=stretch)
+    features = _features(items, low_N3[image_of], high_N3[image_of])
+    shifted = [(i.labels + np.int32(k))[:, :, None] for i, k in zip(items, before, strict=False)]
+    labels, _ = pad_batch(shifted, fill=num)
+    pixels, _ = pad_batch([item.image for item in items])
+    if codes is not None:
+        pixels, labels = apply_dihedral(pixels, codes), apply_dihedral(labels, codes)
+        features[:, 3:] = _turned(features[:, 3:], codes[image_of])
+    # One more row and column after turning: the network wants padding between all images.
+    labels, pixels = pad(labels, (0, 1, 0, 1), value=num), pad(pixels, (0, 1, 0, 1))
+    values = _normal(
+        pixels.to(torch.float32, memory_format=torch.channels_last),
+        low_N3[:, :, None, None],
+        high_N3[:, :, None, None],
+    )
+    values *= labels < num
+    return RegionBatch(values, labels[:, 0], features, image_of, _graph(items, before))
+
+
+def _colour_range(items: Sequence[Regions], *, stretch: bool) -> tuple[Tensor, Tensor]:
+    """N x 3 values that become -1, and those that become 1."""
+    if not stretch:
+        return torch.zeros(len(items), 3), torch.full((len(items), 3), 255.0)
+    low, high = torch.from_numpy(np.stack([item.quantiles for item in items])).unbind(1)
+    return low, torch.maximum(high, low + 1)  # a channel may have a single value
+
+
+def _normal(values: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    return (values - low) * (2 / (high - low)) - 1
+
+
+def _features(items: Sequence[Regions], low_K3: Tensor, high_K3: Tensor) -> Tensor:
+    """K x 5: colours as the pixels', positions from the image's centre in halves of its side."""
+    features = torch.from_numpy(np.concatenate([item.features for item in items]))
+    features[:, :3] = _normal(features[:, :3] * 255, low_K3, high_K3)
+    shapes = np.array([item.labels.shape for item in items], dtype=np.float32)
+    counts = [len(item.features) for item in items]
+    centres = np.repeat((shapes - 1) / 2, counts, axis=0)
+    halves = np.repeat(shapes.max(axis=1, keepdims=True) / 2, counts, axis=0)
+    features[:, 3:] = (features[:, 3:] - torch.from_numpy(centres)) / torch.from_numpy(halves)
+    return features
+
+
+def _turned(positions_K2: Tensor, code_K: Tensor) -> Tensor:
+    """Positions from the centre after each one's element of the dihedral group."""
+    transposed = (code_K & TRANSPOSE > 0)[:, None]
+    moved_K2 = torch.where(transposed, positions_K2.flip(1), positions_K2)
+    flips_K2 = torch.stack([code_K & FLIP_ROWS, code_K & FLIP_COLUMNS], dim=1) > 0
+    return torch.where(flips_K2, -moved_K2, moved_K2)
+
+
+def _graph(items: Sequence[Regions], before: Int64Array) -> Graph:
+    """All graphs as one: nodes and places in the list of neighbours count on."""
+    neighbours = [i.neighbours + np.int32(k) for i, k in zip(items, before, strict=False)]
+    ends = np.cumsum([0] + [len(each) for each in neighbours])
+    starts = [i.starts[:-1] + np.int32(k) for i, k in zip(items, ends, strict=False)]
+    starts.append(ends[-1:].astype(np.int32))
+    return Graph(
+        torch.from_numpy(np.concatenate(starts)), torch.from_numpy(np.concatenate(neighbours))
+    )

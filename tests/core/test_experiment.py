@@ -1,0 +1,84 @@
+"""Experiment files: read strictly, overridden by `--set`, checked before anything runs."""
+
+from copy import deepcopy
+
+import pytest
+
+from hemaml.core.documents import override
+from hemaml.core.errors import ConfigError
+from hemaml.core.experiment import load_experiment, plan_from
+
+
+@pytest.fixture
+def document(stub):
+    return deepcopy(stub.EXPERIMENT)
+
+
+def test_a_plan_reads_back_equal(stub, document):
+    plan = plan_from(document, stub.SPACE)
+    again = plan_from(plan.experiment.document(), plan.space.model_dump(mode="json"))
+    assert again == plan
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "told"),
+    [
+        ("sweeps", 1, "experiment.sweeps: unknown key 'sweeps'; known: sweep"),
+        ("sweep.trails", 1, "experiment.sweep.trails: unknown key 'trails'; known: trials"),
+        ("sweep.trials", 0, r"experiment.sweep.trials: .*greater than or equal to 1 \(got 0\)"),
+        ("sweep.sampler", "tep", "experiment.sweep.sampler: .*'tpe'"),
+        ("params.x", 0.5, "'x' is both"),
+        ("params.xx", 0.5, "unknown parameter of stub.stub 'xx'; known: x"),
+        ("params.epochs", -1, "params.epochs: .*greater than or equal to 0"),
+        ("objective", "stub.stubb", "unknown objective 'stub.stubb'; known: stub.stub"),
+        ("sweep.max_params", 5, "the smallest of its corners has 40 parameters"),
+        ("sweep.sampler", "grid", "needs `step` on float 'x'"),
+        ("sweep.first", [{"y": 1}], "unknown parameter in `sweep.first` 'y'"),
+        ("sweep.first", [{"x": 7}], "params.x: .*less than or equal to 1"),
+    ],
+)
+def test_faults_are_found_before_a_trial_starts(stub, document, path, value, told):
+    document = override(document, f"{path}=0")
+    section = document
+    *parents, last = path.split(".")
+    for part in parents:
+        section = section[part]
+    section[last] = value
+    with pytest.raises(ConfigError, match=told):
+        plan_from(document, stub.SPACE)
+
+
+def test_ranges_are_put_through_the_parameters(stub, document):
+    with pytest.raises(ConfigError, match=r"params.x: .*less than or equal to 1 \(got 2.0\)"):
+        plan_from(document, {"x": {"type": "float", "low": 0, "high": 2}})
+    with pytest.raises(ConfigError, match="unknown parameter of stub.stub 'z'"):
+        plan_from(document, {"z": {"type": "float", "low": 0, "high": 1}})
+
+
+def test_several_goals_exclude_what_needs_one(stub, document):
+    goals = [{"metric": m, "direction": "maximize"} for m in ("score", "params_total")]
+    for extra in ({"pruner": "median"}, {"sampler": "cmaes"}, {"patience": 3}):
+        document["sweep"] = {"goals": goals, **extra}
+        with pytest.raises(ConfigError, match="goal"):
+            plan_from(document, stub.SPACE)
+
+
+def test_overrides_are_read_as_yaml(document):
+    changed = override(document, "params.epochs=9")
+    changed = override(changed, "sweep.first=[{x: 0.25}]")
+    changed = override(changed, "new.deep.key=true")
+    assert changed["params"]["epochs"] == 9
+    assert changed["sweep"]["first"] == [{"x": 0.25}]
+    assert changed["new"] == {"deep": {"key": True}}
+    assert "new" not in document
+
+
+@pytest.mark.parametrize("assignment", ["epochs", "=3", "objective.x=3"])
+def test_overrides_that_make_no_sense_are_told(document, assignment):
+    with pytest.raises(ConfigError, match="--set"):
+        override(document, assignment)
+
+
+def test_an_unknown_experiment_lists_the_known_ones(workplace):
+    with pytest.raises(ConfigError, match=r"unknown experiment .*smgn\.yaml.*known: .*smgnn\.yaml"):
+        load_experiment("experiments/wbc_segmentation/smgn.yaml")

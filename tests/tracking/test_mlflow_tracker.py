@@ -1,0 +1,115 @@
+"""The tracker on a real SQLite store."""
+
+import multiprocessing
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hemaml.core.dataset import Dataset
+from hemaml.core.errors import StoreError
+from hemaml.tracking.mlflow_tracker import MlflowTracker
+
+
+@pytest.fixture(scope="module")
+def uri(tmp_path_factory):
+    return f"sqlite:///{tmp_path_factory.mktemp('store') / 'mlflow.db'}"
+
+
+@pytest.fixture
+def tracker(uri):
+    return MlflowTracker(uri, "task")
+
+
+def test_a_run_reads_back(tracker, tmp_path):
+    parent = tracker.start("parent", {"kind": "sweep"})
+    run = tracker.start("child", {"kind": "trial", "trial": 3}, parent.id)
+    run.log_params({"lr": 0.1, "conv": "gin", "none": None})
+    for step in range(5):
+        run.log_metrics({"val/dice": step / 10, "dice/nucleus": 1.0}, step)
+    run.set_tags({"outcome": "finished"})
+    run.log_text("hello", "a/b.txt")
+    (tmp_path / "w").mkdir()
+    (tmp_path / "w" / "x.bin").write_bytes(b"123")
+    run.log_folder(tmp_path / "w", "weights")
+    run.end("FINISHED")
+    (record,) = tracker.find({"kind": "trial", "trial": "3"}, parent=parent.id)
+    assert (record.id, record.name, record.status) == (run.id, "child", "FINISHED")
+    assert record.params == {"lr": "0.1", "conv": "gin", "none": "None"}
+    assert record.metrics == {"val/dice": 0.4, "dice/nucleus": 1.0}
+    assert tracker.last_step(run.id, "val/dice") == 4
+    assert tracker.last_step(run.id, "nothing") == -1
+    assert tracker.read_text(run.id, "a/b.txt") == "hello"
+    (tmp_path / "to").mkdir()
+    folder = tracker.download(run.id, "weights", tmp_path / "to")
+    assert (folder / "x.bin").read_bytes() == b"123"
+
+
+def test_metrics_wait_for_a_batch_and_none_is_lost(tracker):
+    run = tracker.start("run", {})
+    for step in range(3000):
+        run.log_metrics({"m": float(step)}, step)
+    run.flush()
+    history = tracker._client.get_metric_history(run.id, "m")
+    assert sorted(point.step for point in history) == list(range(3000))
+
+
+def test_data_sets_are_inputs_with_their_digest(tracker):
+    data = Dataset("d", ("a", "b"), ("1",), (np.zeros((2, 2, 3), np.uint8),), ("ab12",))
+    run = tracker.start("run", {})
+    run.log_dataset(data, "train")
+    (logged,) = tracker._client.get_run(run.id).inputs.dataset_inputs
+    assert (logged.dataset.name, logged.dataset.digest) == ("d", data.digest)
+    assert logged.tags[0].value == "train"
+
+
+def test_a_reopened_run_goes_on(tracker):
+    run = tracker.start("run", {})
+    run.end("KILLED")
+    tracker.reopen(run.id).end("FINISHED")
+    assert tracker.get(run.id).status == "FINISHED"
+
+
+def test_a_parameter_that_mlflow_would_cut_is_refused(tracker):
+    with pytest.raises(StoreError, match="at most 6000 characters, but 'p' has 7000"):
+        tracker.start("run", {}).log_params({"p": "x" * 7000})
+
+
+def test_an_unreachable_server_is_told_without_its_password(monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(StoreError, match="http://127.0.0.1:9 gave") as told:
+        MlflowTracker("http://me:secret@127.0.0.1:9", "task")
+    assert "secret" not in str(told.value)
+
+
+def test_an_unwritable_store_is_told(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError):
+        MlflowTracker(f"sqlite:///{tmp_path / 'file' / 'mlflow.db'}", "task")
+
+
+def write_runs(uri, barrier):
+    barrier.wait()
+    tracker = MlflowTracker(uri, "task")
+    run = tracker.start("run", {"kind": "crowd"})
+    run.log_metrics({"m": 1.0})
+    run.end("FINISHED")
+
+
+def crowd(folder: Path, num: int) -> None:
+    uri = f"sqlite:///{folder / 'mlflow.db'}"
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["hemaml.tracking.mlflow_tracker"])
+    barrier = context.Barrier(num)
+    workers = [context.Process(target=write_runs, args=(uri, barrier)) for _ in range(num)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert [worker.exitcode for worker in workers] == [0] * num
+    assert len(MlflowTracker(uri, "task").find({"kind": "crowd"})) == num
+
+
+@pytest.mark.slow
+def test_many_processes_meet_an_empty_store(tmp_path):
+    crowd(tmp_path, 8)  # `make bench` plays 20 rounds
