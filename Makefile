@@ -1,11 +1,11 @@
 # Everything runs in .venv, which is made on first use from the pinned versions.
 PYTHON ?= python3
 BIN := .venv/bin
-DEMO := $(if $(HEMAML_DATA),smgnn --trials 8,demo)
+DEMO := $(if $(HEMAML_DATA),smgnn,smgnn_smears)
 
 .PHONY: demo test bench install clean
 demo: .venv/installed  ## a sweep with its results in MLflow; real images where HEMAML_DATA is set
-	$(BIN)/hemaml sweep experiments/wbc_segmentation/$(firstword $(DEMO)).yaml --workers 2 $(wordlist 2,9,$(DEMO))
+	$(BIN)/hemaml sweep experiments/wbc_segmentation/$(DEMO).yaml --trials 8 --workers 2
 
 test: .venv/installed  ## all checks
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports

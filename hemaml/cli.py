@@ -167,7 +167,7 @@ def evaluate(
     result = hemaml.evaluate(plan, point=point, splits=splits, seed=seed, workers=workers)
     rows = [
         [name, f"{mean:.4f}", f"{deviation:.4f}", str(result.paper.get(name, ""))]
-        for name, (mean, deviation) in result.scores.items()
+        for name, (mean, deviation) in _headline(result.scores).items()
     ]
     _table(["test metric", "mean", "deviation", "paper"], rows, title=f"{splits} outer splits")
     print(f"run {result.run_id}; look at it with: hemaml ui")
@@ -180,14 +180,19 @@ def ui(
 ) -> None:
     """Start the MLflow UI on the store in use."""
     from hemaml.core import settings
+    from hemaml.record import sweep_records
 
     uri = settings.tracking_uri()
+    address = uri.rstrip("/") if uri.startswith("http") else f"http://{host}:{port}"
+    for record in sweep_records()[-5:]:
+        print(f"{record.name} ({record.tags['outcome']}): {address}/{record.tags['view']}")
     if uri.startswith("http"):
-        print(f"the store is a server; open {uri}")
+        print(f"the store is a server; open {address}")
         return
-    print(f"open http://{host}:{port} (Ctrl-C ends it)", flush=True)
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri]
-    os.execv(sys.executable, [*command, "--host", host, "--port", str(port), "--workers", "1"])
+    print(f"open {address} (Ctrl-C ends it)", flush=True)
+    command = [sys.executable, "-W", "ignore", "-m", "mlflow", "server"]
+    options = ["--backend-store-uri", uri, "--host", host, "--port", str(port), "--workers", "1"]
+    os.execv(sys.executable, [*command, *options])
 
 
 @app.command()
@@ -313,10 +318,8 @@ def _table(columns: list[str], rows: list[list[str]], title: str = "") -> None:
 
 
 def _headline(metrics: Any) -> dict[str, Any]:
-    """The metrics that are no curves."""
-    from hemaml.record import CURVES
-
-    return {k: v for k, v in sorted(metrics.items()) if not k.startswith(CURVES)}
+    """The metrics that are neither curves nor of one class."""
+    return {name: value for name, value in sorted(metrics.items()) if "/" not in name}
 
 
 def _cell(value: object) -> str:

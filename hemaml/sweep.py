@@ -45,11 +45,14 @@ from hemaml.record import (
     unfinished_sweep,
 )
 from hemaml.tracking.mlflow_tracker import MlflowTracker
+from hemaml.tracking.views import share_view
 from hemaml.trial import run_trial
 
 if TYPE_CHECKING:
     import pandas as pd
 
+COLUMNS = ("params_total", "ms_per_image", "train_s")
+"""Metrics that a view shows beside the goals and the paper's."""
 SAME_FOR_ALL_SEEDS = ("best_step", "model_bytes", "params_total", "params_trainable")
 
 
@@ -60,7 +63,7 @@ class SweepResult:
     Attributes:
         id: The sweep's id, for `resume` and `--resume`.
         run_id: Its run in the tracking store.
-        link: Where that is in the MLflow UI, below the server's address.
+        link: A view of its trials in the MLflow UI, below the server's address.
         plan: The experiment and its space.
         best: The winner's point, or None where no trial finished.
         values: The winner's values of the goals on validation, from the search (one seed).
@@ -188,11 +191,10 @@ class OpenSweep:
             _log_winner(job, self.run, seeds[0])
         self.run.set_tags({"outcome": "finished" if winner else "no_winner"})
         self.run.end("FINISHED" if winner else "FAILED")
-        assert isinstance(job.tracker, MlflowTracker)
         return SweepResult(
             id=self.id,
             run_id=self.run.id,
-            link=f"#/experiments/{job.tracker.experiment_id}/runs/{self.run.id}",
+            link=job.tracker.get(self.run.id).tags["view"],
             plan=plan,
             best=winner.point if winner else None,
             values=winner.values if winner else (),
@@ -322,6 +324,7 @@ def _open_run(job: Job, study: Study) -> Run:
         "study": study.name,
         "space_digest": plan.space.digest,
         "goals": _goals(plan),
+        "view": _trials_view(job),
         "engine": how.engine,
         "sampler": how.sampler,
         "pruner": how.pruner,
@@ -336,6 +339,23 @@ def _open_run(job: Job, study: Study) -> Run:
     run.log_text(json.dumps(environment(), indent=1), "environment.json")
     run.log_dataset(plan.objective.task.held_out(job.data)[0], "search")
     return run
+
+
+def _trials_view(job: Job) -> str:
+    """A view of the sweep's trials by their first goal, with what was searched."""
+    plan = job.plan
+    assert isinstance(job.tracker, MlflowTracker)
+    assert plan.space is not None
+    named = [goal.metric for goal in plan.goals] + list(plan.experiment.paper)
+    metrics = [name for name in dict.fromkeys(named) if name != "source"]
+    return share_view(
+        job.tracker,
+        filter=f"tags.sweep = '{job.sweep}' and tags.kind = 'trial'",
+        order_by=plan.goals[0].metric,
+        descending=plan.goals[0].direction == "maximize",
+        metrics=[*metrics, *(name for name in COLUMNS if name not in metrics)],
+        params=list(plan.space),
+    )
 
 
 def _goals(plan: Plan) -> str:

@@ -76,7 +76,7 @@ def key(page: "Figure", left: float, middle: float, entries: list[tuple[str, str
     """Colours and their meaning in one line: chip, text, chip, text."""
     for colour, meaning in entries:
         chip(page, left, middle, colour)
-        text = write(page, left + 0.18, middle, meaning, va="center_baseline")
+        text = write(page, left + 0.18, middle, shorten(meaning, most=22), va="center_baseline")
         left += 0.18 + text.get_window_extent().width / DPI + 0.25
 
 

@@ -41,8 +41,8 @@ def contact_sheet(data: Dataset, *, num: int = 24) -> bytes:
     if not len(data):
         raise DataError(f"A contact sheet needs an image, but {data.name!r} has none.")
     chosen = sample(data, num=num)
-    columns, rows = min(COLUMNS, len(chosen)), -(-len(chosen) // COLUMNS)
-    width = max(2 * MARGIN + columns * (PANEL + GAP) - GAP, 5.5)
+    rows = -(-len(chosen) // COLUMNS)
+    width = 2 * MARGIN + COLUMNS * (PANEL + GAP) - GAP
     page = new_page(width, MARGIN + HEAD + rows * (PANEL + CAPTION) + MARGIN)
     _head(page, data, len(chosen))
     for place, index in enumerate(chosen):

@@ -40,7 +40,7 @@ COLUMNS = ("image", "truth", "prediction", "errors")
 
 # Inches: outer margin, sides of a panel and the gap after it, the column of row titles, the head
 # with title and key, and a section's heading.
-MARGIN, PANEL, GAP, TITLES, HEAD, HEADING = 0.3, 1.9, 0.08, 1.75, 1.0, 0.55
+MARGIN, PANEL, GAP, TITLES, HEAD, HEADING = 0.3, 1.9, 0.08, 1.75, 1.15, 0.55
 
 
 def draw(model: Model, data: Dataset) -> list[Picture]:
@@ -130,11 +130,14 @@ def _head(page: "Figure", data: Dataset) -> None:
     title = f"Best and worst of {len(data)} images of {shorten(data.name, most=40)}"
     write(page, MARGIN, MARGIN, title, fontsize=15, fontweight="bold")
     write(page, MARGIN, MARGIN + 0.32, "by mean Dice of the foreground classes", color=MUTED)
-    errors = [(MISSED, "missed"), (EXTRA, "extra")]
-    if len(foreground(data)) > 1:
+    contours = [(class_colour(i), name) for i, name in enumerate(data.classes) if i]
+    errors = [(MISSED, "missed foreground"), (EXTRA, "extra foreground")]
+    if len(contours) > 1:
         errors.append((CONFUSED, "wrong foreground class"))
-    contours = [(class_colour(i), f"{c} contour") for i, c in enumerate(data.classes) if i]
-    key(page, MARGIN, MARGIN + 0.75, [*contours, *errors])
+    for line, (what, entries) in enumerate([("contours", contours), ("errors", errors)]):
+        middle = MARGIN + 0.72 + 0.22 * line
+        write(page, MARGIN, middle, what, va="center_baseline", color=MUTED)
+        key(page, MARGIN + 0.75, middle, entries)
 
 
 def _column_names(page: "Figure", bottom: float) -> None:
@@ -149,12 +152,12 @@ def _row_title(page: "Figure", top: float, data: Dataset, index: int, shown: Pre
     names = foreground(data)
     scores = shown.scores[index]
     lines = [(name, scores[f"dice/{name}"]) for name in names] + [("mean", shown.dice[index])]
-    line = top + PANEL / 2 - 0.1 * len(lines)
-    title = shorten(data.ids[index], most=20)
+    line = top + PANEL / 2 - 0.095 * len(lines)
+    title = shorten(data.ids[index], most=18)
     write(page, MARGIN, line - 0.1, title, fontweight="bold", fontsize=10, va="center")
     for number, (name, dice) in enumerate(lines, start=1):
         style = {"va": "center_baseline", "color": INK if number <= len(names) else MUTED}
-        line += 0.2
+        line += 0.19
         if number <= len(names):
             chip(page, MARGIN, line, class_colour(number))
         write(page, MARGIN + 0.18, line, shorten(name, most=13), **style)

@@ -151,7 +151,8 @@ def _draw_distributions(
             continue
         _box(axes, place, values)
     axes.set(xlim=(-0.6, len(names) - 0.4), ylim=(-0.03, 1.03), ylabel="Dice")
-    axes.set_xticks(range(len(names)), [shorten(n, most=20) for n in names], parse_math=False)
+    ticks = [shorten(name, most=max(8, 80 // len(names))) for name in names]
+    axes.set_xticks(range(len(names)), ticks, parse_math=False)
     axes.grid(axis="y", color=RULE, linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right", "bottom"]].set_visible(False)
@@ -181,7 +182,8 @@ def _html(data: Dataset, predictions: Predictions, report: dict[str, float]) -> 
     title, subtitle = _titles(data, report)
     page = Figure()
     page.add_trace(_html_table(rows, bottom=1 - table / inner))
-    for name in [*foreground(data), data.classes[0]]:
+    names = [*foreground(data), data.classes[0]]
+    for name in names:
         page.add_trace(_html_box(data, predictions, name))
     page.update_layout(
         template="plotly_white",
@@ -189,6 +191,11 @@ def _html(data: Dataset, predictions: Predictions, report: dict[str, float]) -> 
         margin={"t": above, "b": below, "l": 70, "r": 40},
         showlegend=False,
         title={"text": escape(title), "subtitle": {"text": escape(subtitle)}, "x": 0.02},
+        xaxis={  # keeps the place of a class that no image has
+            "type": "category",
+            "categoryarray": [escape(name) for name in names],
+            "range": [-0.5, len(names) - 0.5],
+        },
         yaxis={"domain": [0, plot / inner], "range": [-0.03, 1.03], "title": "Dice of each image"},
     )
     return str(page.to_html(include_plotlyjs=True, full_html=True, config={"displaylogo": False}))
@@ -223,6 +230,7 @@ def _html_box(data: Dataset, predictions: Predictions, name: str) -> "Box":
         text=[escape(data.ids[i]) for i in indices],
         hovertemplate="%{text}: %{y:.4f}<extra></extra>",
         boxpoints="all",
+        quartilemethod="inclusive",  # as matplotlib does
         jitter=0.4,
         pointpos=0,
         line={"color": INK, "width": 1.2},

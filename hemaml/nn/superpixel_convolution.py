@@ -1,113 +1,206 @@
-"""A 3 x 3 convolution over an image that has one feature vector a superpixel.
+"""Convolutions over padded images as products of matrices, fast on few channels.
 
-Painting the vectors on the pixels and convolving them would cost 9 * D * C products a pixel. Each
-product depends on the superpixel and the tap alone, so they are taken once a superpixel, and a
-pixel sums nine rows of that table: the same result for a fraction of the work.
+A library's convolution is made for tens or hundreds of channels. With 16 of them and 3 classes
+most of its width is idle, so these two are written as matrix products between shifted lines of
+pixels; on one core they take a third of the time, forwards and backwards.
 
-Shape suffixes: N images in squares of side G; K superpixels of all images; D features in; C out; M
-pixels, N * G * G; T taps, 9.
+Images are read as one line, in which a row follows the row above and an image the last. Between
+the borders of two rows or images lie at least `MARGIN` pixels of padding, so that a tap that leaves
+its image reads padding.
+
+Shape suffixes: N images in squares of side G; M pixels, N * G * G; K superpixels of all images; D
+features of a superpixel; H hidden channels; C classes; T taps, 9, in reading order.
 """
 
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import embedding_bag
+from torch.nn.functional import embedding_bag, pad
 
+MARGIN = 2
+"""Rows and columns of padding that each image has at its right and bottom, at least."""
 NUM_TAPS = 9
+DILATION = 2
+"""Of the second convolution: it reaches further without more parameters."""
 OUTSIDE = -1e4
-"""What stands at padding: so far below zero that a rectifier makes it 0 whatever is added."""
+"""What stands at padding: so far below zero that the rectifier makes it 0 whatever is added."""
+
+
+threshold_backward = torch.ops.aten.threshold_backward
 
 
 class SuperpixelConvolution(nn.Module):
-    """Convolution with padding of zeros, without bias.
+    """A rectified 3 x 3 convolution of superpixel features, painted on the pixels, and colours.
+
+    To paint the features and convolve them would cost 9 * D * H products a pixel. Each product
+    depends on the superpixel and the tap alone, so they are taken once a superpixel, and a pixel
+    sums nine rows of that table: the same result for a fraction of the work.
 
     Args:
-        num_in: D.
+        num_features: D.
+        num_out: H.
+    """
+
+    def __init__(self, num_features: int, num_out: int) -> None:
+        super().__init__()
+        bound = ((num_features + 3) * NUM_TAPS) ** -0.5
+        self.of_superpixels = _uniform(bound, NUM_TAPS * num_out, num_features)
+        self.of_colours = _uniform(bound, NUM_TAPS * 3, num_out)
+        self.bias = _uniform(bound, num_out)
+
+    def forward(self, features_KD: Tensor, labels: Tensor, pixels: Tensor) -> Tensor:
+        """M x H, 0 at padding.
+
+        Args:
+            features_KD: One vector a superpixel.
+            labels: N x G x G int32: 0..K-1, and K at padding.
+            pixels: 3 x N x G x G colours, 0 at padding.
+        """
+        parameters = (self.of_superpixels, self.of_colours, self.bias)
+        out: Tensor = _SuperpixelConvolution.apply(features_KD, labels, pixels, *parameters)
+        return out
+
+
+class PixelConvolution(nn.Module):
+    """A 3 x 3 convolution with dilation 2 to few channels.
+
+    Args:
+        num_in: H.
         num_out: C.
     """
 
     def __init__(self, num_in: int, num_out: int) -> None:
         super().__init__()
         bound = (num_in * NUM_TAPS) ** -0.5
-        weight = torch.empty(NUM_TAPS, num_out, num_in).uniform_(-bound, bound)
-        self.weight = nn.Parameter(weight)
-        """T x C x D: taps in reading order."""
+        self.weight = _uniform(bound, NUM_TAPS * num_out, num_in)
+        self.bias = _uniform(bound, num_out)
 
-    def forward(self, features_KD: Tensor, labels: Tensor) -> Tensor:
-        """N x C x G x G, channels last: the convolution, and `OUTSIDE` at pixels of padding.
+    def forward(self, hidden_MH: Tensor, side: int) -> Tensor:
+        """C x M; what it gives at padding means nothing.
 
         Args:
-            features_KD: One vector a superpixel.
-            labels: N x G x G int32: 0..K-1, and K at padding. The last row and the last column are
-                padding, so that pixels of two images or of two borders never touch.
+            hidden_MH: Features of the pixels, 0 at padding.
+            side: G.
         """
-        out: Tensor = _Convolve.apply(features_KD, self.weight, labels)  # type: ignore[no-untyped-call]
+        out: Tensor = _PixelConvolution.apply(hidden_MH, self.weight, side)
+        return out + self.bias[:, None]
+
+
+def _uniform(bound: float, *shape: int) -> nn.Parameter:
+    return nn.Parameter(torch.empty(shape).uniform_(-bound, bound))
+
+
+class _SuperpixelConvolution(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        features: Tensor,
+        labels: Tensor,
+        pixels: Tensor,
+        of_superpixels: Tensor,
+        of_colours: Tensor,
+        bias: Tensor,
+    ) -> Tensor:
+        side, num_out = labels.shape[2], len(bias)
+        products = features.new_zeros(len(features) + 1, NUM_TAPS * num_out)
+        torch.mm(features, of_superpixels.t(), out=products[:-1])
+        centre = products.view(-1, NUM_TAPS, num_out)[:, NUM_TAPS // 2]
+        centre[:-1] += bias
+        centre[-1] = OUTSIDE
+        rows_MT = _table_rows(labels, outside=len(features))
+        out = embedding_bag(rows_MT, products.view(-1, num_out), mode="sum")
+        colours = _shifted(pixels.flatten(1), _offsets(side)).flatten(0, 1)
+        out.addmm_(colours.t(), of_colours).relu_()
+        ctx.save_for_backward(features, labels, colours, of_superpixels, out)
         return out
 
-
-class _Convolve(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, features: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
-        ctx.save_for_backward(features, weight, labels)
-        num, side, _ = labels.shape
-        _, num_out, num_in = weight.shape
-        products = features @ weight.reshape(NUM_TAPS * num_out, num_in).t()
-        nothing = products.new_zeros(1, NUM_TAPS, num_out)
-        nothing[:, NUM_TAPS // 2] = OUTSIDE
-        table = torch.cat([products, nothing.view(1, -1)]).view(-1, num_out)
-        rows_MT = _windows(labels) * NUM_TAPS
-        rows_MT += torch.arange(NUM_TAPS, dtype=torch.int32, device=labels.device)
-        out = embedding_bag(rows_MT, table, mode="sum")
-        return out.view(num, side, side, num_out).permute(0, 3, 1, 2)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Any) -> tuple[Tensor, Tensor, None]:
-        features, weight, labels = ctx.saved_tensors
-        _, num_out, num_in = weight.shape
-        grad_MC = grads[0].permute(0, 2, 3, 1).reshape(-1, num_out)
-        table = _table_gradient(grad_MC, labels, len(features))
-        flat_weight = weight.reshape(NUM_TAPS * num_out, num_in)
-        return table @ flat_weight, (table.t() @ features).view_as(weight), None
+    def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
+        features, labels, colours, of_superpixels, out = ctx.saved_tensors
+        margin = labels.shape[2] + 1
+        num_pixels, num_out = out.shape
+        line = out.new_zeros(num_pixels + 2 * margin, num_out)
+        grad_MH = line[margin:-margin]
+        threshold_backward.grad_input(grads[0], out, 0, grad_input=grad_MH)
+        table = _table_gradient(line, labels, len(features))
+        bias = table.view(-1, NUM_TAPS, num_out)[:, NUM_TAPS // 2].sum(0)
+        return (
+            table @ of_superpixels,
+            None,
+            None,
+            table.t() @ features,
+            colours @ grad_MH,
+            bias,
+        )
 
 
-def _table_gradient(grad_MC: Tensor, labels: Tensor, count: int) -> Tensor:
-    """Gradient of the table, K x (T * C): for each superpixel and tap the sum over the pixels.
+def _table_gradient(line: Tensor, labels: Tensor, count: int) -> Tensor:
+    """K x (T * H): for each superpixel and tap the sum of the gradients of the pixels it went to.
 
     Tap t of pixel p reads pixel p + t; so pixel q of a superpixel was read by pixel q - t.
+
+    Args:
+        line: Gradient of the pixels, with side + 1 rows of zeros before and after.
+        labels: N x G x G.
+        count: K.
     """
-    num_pixels = labels.numel()
+    side = labels.shape[2]
     sorted_M, order_M = torch.sort(labels.view(-1), stable=True)
+    order_M = order_M.to(torch.int32)
     # The last bag is the padding's, which nobody asks for.
     bags = torch.arange(count + 2, dtype=torch.int32, device=labels.device)
     starts = torch.searchsorted(sorted_M, bags, out_int32=True)
-    order_M = order_M.to(torch.int32)
-    sums = []
-    for offset in _offsets(labels.shape[2]):
-        readers_M = order_M - offset
-        # Beyond the first or last pixel: any pixel of padding will do, its gradient is 0.
-        readers_M = torch.where(
-            (readers_M < 0) | (readers_M >= num_pixels), num_pixels - 1, readers_M
+    sums = [
+        embedding_bag(
+            order_M + (side + 1 - offset), line, starts, mode="sum", include_last_offset=True
         )
-        bag = embedding_bag(readers_M, grad_MC, starts, mode="sum", include_last_offset=True)
-        sums.append(bag[:count])
-    return torch.stack(sums, dim=1).view(count, -1)
+        for offset in _offsets(side)
+    ]
+    return torch.cat(sums, dim=1)[:-1]
 
 
-def _windows(labels: Tensor) -> Tensor:
-    """M x T labels of the pixels around each pixel.
+class _PixelConvolution(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, side: int) -> Tensor:
+        ctx.save_for_backward(hidden, weight)
+        ctx.side = side
+        # Products of each pixel with all taps, then each tap's plane is added where it belongs.
+        # With rows of zeros up to a multiple of 16, MKL takes a third of the time.
+        rows = pad(weight, (0, 0, 0, -len(weight) % 16)) @ hidden.t()
+        planes = rows[: len(weight)].view(NUM_TAPS, -1, len(hidden))
+        out = planes[NUM_TAPS // 2].clone()
+        for plane, offset in zip(planes, _offsets(side, DILATION), strict=True):
+            if offset > 0:
+                out[:, :-offset] += plane[:, offset:]
+            elif offset < 0:
+                out[:, -offset:] += plane[:, :offset]
+        return out
 
-    The image is read as one line, where a row follows the row above, and a new image the last: the
-    pixels of padding between them keep borders apart.
-    """
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> tuple[Tensor, Tensor, None]:
+        hidden, weight = ctx.saved_tensors
+        offsets = [-offset for offset in _offsets(ctx.side, DILATION)]
+        planes = _shifted(grads[0], offsets).flatten(0, 1)
+        return planes.t() @ weight, planes @ hidden, None
+
+
+def _table_rows(labels: Tensor, *, outside: int) -> Tensor:
+    """M x T int32: row of the table that each tap of each pixel reads; `outside` is padding."""
     side = labels.shape[2]
-    margin = side + 1
-    padding = labels[-1, -1, -1].expand(margin)
-    line = torch.cat([padding, labels.reshape(-1), padding])
-    windows = line.as_strided((labels.numel(), 3, 3), (1, side, 1))
-    return windows.reshape(-1, NUM_TAPS)
+    shifted = _shifted(labels.view(1, -1) * NUM_TAPS, _offsets(side), outside * NUM_TAPS)[:, 0]
+    return torch.stack([row + tap for tap, row in enumerate(shifted)], dim=1)
 
 
-def _offsets(side: int) -> list[int]:
+def _shifted(lines: Tensor, offsets: list[int], beyond: int = 0) -> Tensor:
+    """T x channels x M: for each tap what lies `offset` further in each line, from channels x M."""
+    margin = max(offsets)
+    longer = pad(lines, (margin, margin), value=beyond)
+    length = lines.shape[1]
+    return torch.stack([longer[:, margin + k : margin + k + length] for k in offsets])
+
+
+def _offsets(side: int, dilation: int = 1) -> list[int]:
     """Where the taps read, relative to their pixel, in a line of rows."""
-    return [row * side + column for row in (-1, 0, 1) for column in (-1, 0, 1)]
+    steps = (-dilation, 0, dilation)
+    return [row * side + column for row in steps for column in steps]

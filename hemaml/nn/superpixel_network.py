@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from hemaml.nn.graph_convolutions import Convolution, Graph, graph_convolution
-from hemaml.nn.superpixel_convolution import SuperpixelConvolution
+from hemaml.nn.superpixel_convolution import PixelConvolution, SuperpixelConvolution
 
 NUM_FEATURES = 5
 """Of a superpixel: three of colour, two of position."""
@@ -21,9 +21,8 @@ class RegionBatch:
     """Images with their superpixels and region graphs.
 
     Attributes:
-        pixels: N x 3 x G x G float, 0 at padding. Images lie in the top left corner.
+        pixels: 3 x N x G x G float, 0 at padding. The last `MARGIN` rows and columns are padding.
         labels: N x G x G int32: superpixels from 0, counted through all images, and K at padding.
-            The last row and the last column are padding.
         features: K x 5 of the superpixels.
         image_of: K int64, the image of each superpixel.
         graph: Neighbourhoods of the superpixels.
@@ -47,12 +46,13 @@ class SuperpixelNetwork(nn.Module):
 
     Args:
         num_classes: C.
-        width: D, also of the CNN's hidden layer.
+        width: D.
+        channels: Of the CNN's hidden layer.
         layers: Graph convolutions.
         convolution: Their kind.
         neighbours: About the number of neighbours of a superpixel.
         residual: Adds its input to each graph convolution that keeps the width.
-        graph_mean: Gives each superpixel the mean of its graph, as of one more neighbour.
+        graph_mean: Gives each superpixel the mean features of its image besides its own.
 
     Source: section 3 and figure 5 of the SMGNN paper, which leave the CNN open.
     """
@@ -62,6 +62,7 @@ class SuperpixelNetwork(nn.Module):
         *,
         num_classes: int,
         width: int,
+        channels: int,
         layers: int,
         convolution: Convolution,
         neighbours: float,
@@ -71,16 +72,13 @@ class SuperpixelNetwork(nn.Module):
         super().__init__()
         self.residual = residual
         self.graph_mean = graph_mean
-        widths = [NUM_FEATURES] + [width] * layers
-        doubled = 2 if graph_mean else 1
+        first = 2 * NUM_FEATURES if graph_mean else NUM_FEATURES
         self.convolutions = nn.ModuleList(
-            graph_convolution(convolution, doubled * num_in if index == 0 else num_in, num_out, neighbours=neighbours)
-            for index, (num_in, num_out) in enumerate(zip(widths, widths[1:], strict=False))
+            graph_convolution(convolution, num_in, width, neighbours=neighbours)
+            for num_in in [first] + [width] * (layers - 1)
         )
-        self.of_superpixels = SuperpixelConvolution(width, width)
-        self.of_pixels = nn.Conv2d(3, width, 3, padding=1)
-        # The second convolution reaches further without more parameters.
-        self.classify = nn.Conv2d(width, num_classes, 3, padding=2, dilation=2)
+        self.mix = SuperpixelConvolution(width, channels)
+        self.classify = PixelConvolution(channels, num_classes)
         self.a = nn.Parameter(torch.ones(()))
         self.b = nn.Parameter(torch.zeros(()))
 
@@ -98,9 +96,10 @@ class SuperpixelNetwork(nn.Module):
 
     def segment(self, embeddings_KD: Tensor, batch: RegionBatch) -> Tensor:
         """N x C x G x G logits; those of padding mean nothing."""
-        hidden = self.of_superpixels(embeddings_KD, batch.labels) + self.of_pixels(batch.pixels)
-        logits: Tensor = self.classify(hidden.relu())
-        return logits
+        num, side, _ = batch.labels.shape
+        hidden_MH = self.mix(embeddings_KD, batch.labels, batch.pixels)
+        logits_CM: Tensor = self.classify(hidden_MH, side)
+        return logits_CM.view(-1, num, side, side).transpose(0, 1)
 
     def forward(self, batch: RegionBatch) -> tuple[Tensor, Tensor]:
         """Logits N x C x G x G and embeddings K x D."""
@@ -109,7 +108,7 @@ class SuperpixelNetwork(nn.Module):
 
 
 def _mean_of_graph(x_KD: Tensor, batch: RegionBatch) -> Tensor:
-    num = len(batch.pixels)
+    num = len(batch.labels)
     sums = x_KD.new_zeros(num, x_KD.shape[1]).index_add(0, batch.image_of, x_KD)
     counts = torch.bincount(batch.image_of, minlength=num)[:, None]
     return (sums / counts)[batch.image_of]

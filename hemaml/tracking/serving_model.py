@@ -4,7 +4,9 @@ MLflow runs this file to load the model; the weights are safetensors and JSON, s
 pickle denied, in a process that knows nothing of how the model was trained.
 """
 
+import logging
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -21,6 +23,11 @@ from hemaml.core.objective import load_objective
 from hemaml.core.types import UInt8Array
 from hemaml.tracking.mlflow_tracker import MlflowTracker, store_errors
 
+# MLflow would read type hints of `predict` as a schema, and has none for images of any size: the
+# signature says it. It also reports each check of the example.
+warnings.filterwarnings("ignore", ".*Add type hints to the `predict` method", UserWarning)
+logging.getLogger("mlflow.pyfunc").setLevel(logging.WARNING)
+
 WEIGHTS = "weights"
 AMBIENT = ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_ID")
 
@@ -33,7 +40,6 @@ class ServingModel(PythonModel):
         objective = load_objective(context.model_config["objective"])
         self.model = objective.model.load(Path(context.artifacts[WEIGHTS]))
 
-    # MLflow reads type hints here as a schema, and has none for images: the signature says it.
     def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
         """Class probabilities of images.
 

@@ -23,6 +23,7 @@ from hemaml.core.types import (
 from hemaml.data.augment import FLIP_COLUMNS, FLIP_ROWS, TRANSPOSE, apply_dihedral
 from hemaml.data.batches import pad_batch
 from hemaml.nn.graph_convolutions import Graph
+from hemaml.nn.superpixel_convolution import MARGIN
 from hemaml.nn.superpixel_network import RegionBatch
 from hemaml.ops import region_graph
 from hemaml.ops import superpixels as superpixel_ops
@@ -130,15 +131,16 @@ def collate(
     if codes is not None:
         pixels, labels = apply_dihedral(pixels, codes), apply_dihedral(labels, codes)
         features[:, 3:] = _turned(features[:, 3:], codes[image_of])
-    # One more row and column after turning: the network wants padding between all images.
-    labels, pixels = pad(labels, (0, 1, 0, 1), value=num), pad(pixels, (0, 1, 0, 1))
+    # More rows and columns after turning: the network wants padding between all images.
+    border = (0, MARGIN, 0, MARGIN)
+    labels, pixels = pad(labels[:, 0], border, value=num), pad(pixels, border)
     values = _normal(
-        pixels.to(torch.float32, memory_format=torch.channels_last),
-        low_N3[:, :, None, None],
-        high_N3[:, :, None, None],
+        pixels.transpose(0, 1).to(torch.float32, memory_format=torch.contiguous_format),
+        low_N3.t()[:, :, None, None],
+        high_N3.t()[:, :, None, None],
     )
     values *= labels < num
-    return RegionBatch(values, labels[:, 0], features, image_of, _graph(items, before))
+    return RegionBatch(values, labels, features, image_of, _graph(items, before))
 
 
 def _colour_range(items: Sequence[Regions], *, stretch: bool) -> tuple[Tensor, Tensor]:

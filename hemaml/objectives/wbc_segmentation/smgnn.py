@@ -33,6 +33,7 @@ from hemaml.data.batches import pad_batch
 from hemaml.nn.graph_convolutions import Convolution
 from hemaml.nn.parameters import count_parameters, count_unbuilt
 from hemaml.nn.schedules import one_cycle
+from hemaml.nn.superpixel_convolution import MARGIN
 from hemaml.nn.superpixel_network import RegionBatch, SuperpixelNetwork
 from hemaml.nn.training import fit_network
 from hemaml.objectives.wbc_segmentation._regions import (
@@ -80,7 +81,8 @@ class Params(Frozen):
         default=3, ge=1, le=20, description="Neighbours are nearer than alpha * sqrt(S) pixels."
     )
     conv: Convolution = Field(default="gin", description="Kind of graph convolution.")
-    width: int = Field(default=20, ge=1, le=512, description="Features in all hidden layers.")
+    width: int = Field(default=22, ge=1, le=512, description="Dimensions of the embeddings.")
+    channels: int = Field(default=16, ge=1, le=512, description="Hidden channels of the CNN.")
     layers: int = Field(default=3, ge=1, le=16, description="Graph convolutions.")
     residual: bool = Field(default=True, description="Graph convolutions add to their input.")
     graph_mean: bool = Field(
@@ -115,9 +117,10 @@ def build(params: Params) -> SuperpixelNetwork:
     return SuperpixelNetwork(
         num_classes=NUM_CLASSES,
         width=params.width,
+        channels=params.channels,
         layers=params.layers,
         convolution=params.conv,
-        # In the plane, alpha * sqrt(S) of city-block distance spans 2 alpha^2 superpixels of size S.
+        # Superpixels of size S in a diamond of radius alpha * sqrt(S), whose area is 2 alpha^2 S.
         neighbours=2 * params.alpha**2,
         residual=params.residual,
         graph_mean=params.graph_mean,
@@ -306,7 +309,7 @@ def joint_loss(
     """
     logits, embeddings = network(batch.regions)
     valid = (batch.regions.labels < len(embeddings))[:, None]
-    dice = dice_loss(logits.softmax(dim=1), batch.one_hot, valid=valid)
+    dice = dice_loss(logits.softmax(dim=1) * valid, batch.one_hot)
     if params.lambda_ == 0:
         return {"loss": dice, "dice_loss": dice}
     metric = superpixel_metric_loss(
@@ -325,7 +328,7 @@ def _new_network(params: Params, context: Context) -> SuperpixelNetwork:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(context.seed, "weights"))
         network = build(params)
-    return network.to(context.device, memory_format=torch.channels_last)
+    return network.to(context.device)
 
 
 def _labelled(data: Dataset, how: Oversegmentation, cache: Cache) -> list[Labelled]:
@@ -340,10 +343,11 @@ def _batch(items: Sequence[Labelled], *, stretch: bool, codes: Tensor | None) ->
     masks, _ = pad_batch([item.mask[:, :, None] for item in items], fill=NO_CLASS)
     if codes is not None:
         masks = apply_dihedral(masks, codes)
-    masks = pad(masks, (0, 1, 0, 1), value=NO_CLASS)
+    masks = pad(masks[:, 0], (0, MARGIN, 0, MARGIN), value=NO_CLASS)
     return Batch(
         collate([item.regions for item in items], stretch=stretch, codes=codes),
-        masks == torch.arange(NUM_CLASSES)[:, None, None],
+        # In memory as the logits: class by class.
+        (masks == torch.arange(NUM_CLASSES)[:, None, None, None]).transpose(0, 1),
         torch.from_numpy(np.concatenate([item.targets for item in items])),
     )
 
