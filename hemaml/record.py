@@ -18,6 +18,7 @@ from hemaml.core.provenance import git_state
 from hemaml.core.tracker import Record, Run, Tracker
 from hemaml.core.types import Point
 from hemaml.data.splits import is_leaky, split_digest
+from hemaml.engines.optuna_engine import Searched
 from hemaml.explain import Picture, pictures
 from hemaml.job import Job
 from hemaml.tracking.mlflow_tracker import MlflowTracker
@@ -86,6 +87,36 @@ def scores_table(
     if source := paper.get("source"):
         lines += ["", f"Paper: {source}. Its splits are others, so it is a neighbour, not a rival."]
     return lines
+
+
+def sweep_note(
+    job: Job,
+    trials: Sequence[Searched],
+    winner: Searched | None,
+    confirmed: Mapping[str, tuple[float, float]],
+) -> str:
+    """A sweep's description in Markdown: the question, and the answer once there is one."""
+    experiment = job.plan.experiment
+    lines = [f"**Question.** {experiment.question}", ""]
+    if winner is None:
+        state = "No trial finished." if trials else "The sweep is running."
+        return "\n".join([*lines, f"**Answer.** {state}"])
+    chosen = ", ".join(
+        f"{name} = {value:.4g}" if isinstance(value, float) else f"{name} = {value}"
+        for name, value in winner.point.items()
+    )
+    goals = [goal.metric for goal in job.plan.goals]
+    shown = {n: confirmed[n] for n in dict.fromkeys([*goals, *experiment.paper]) if n in confirmed}
+    return "\n".join(
+        [
+            *lines,
+            f"**Answer.** Best of {len(trials)} trials: {chosen}. Retrained over "
+            f"{experiment.sweep.confirm_seeds} seeds, on the validation part of {job.data.name}; "
+            "the held-out part is untouched.",
+            "",
+            *scores_table(shown, experiment.paper, "validation"),
+        ]
+    )
 
 
 def log_pictures(run: Run, drawn: Sequence[Picture], folder: str) -> None:

@@ -39,9 +39,9 @@ from hemaml.record import (
     open_job,
     reconcile,
     run_tags,
-    scores_table,
     stored_plan,
     summary,
+    sweep_note,
     unfinished_sweep,
 )
 from hemaml.tracking.mlflow_tracker import MlflowTracker
@@ -297,7 +297,7 @@ def _conclude(
     if winner is not None:  # tags, since a resumed sweep may find a better one
         best = {"best_trial": winner.number, "best_run": winner.run_id}
         best |= {f"best.{name}": value for name, value in winner.point.items()}
-    run.set_tags({**best, "mlflow.note.content": _note(job, trials, winner, confirmed)})
+    run.set_tags({**best, "mlflow.note.content": sweep_note(job, trials, winner, confirmed)})
 
 
 def _log_winner(job: Job, run: Run, seed: Record) -> None:
@@ -328,7 +328,7 @@ def _open_run(job: Job, study: Study) -> Run:
         "engine": how.engine,
         "sampler": how.sampler,
         "pruner": how.pruner,
-        "mlflow.note.content": _note(job, [], None, {}),
+        "mlflow.note.content": sweep_note(job, [], None, {}),
         **run_tags(job),
     }
     run = job.tracker.start(job.sweep, tags)
@@ -360,36 +360,6 @@ def _trials_view(job: Job) -> str:
 
 def _goals(plan: Plan) -> str:
     return canonical_json([goal.model_dump() for goal in plan.goals])
-
-
-def _note(
-    job: Job,
-    trials: Sequence[Searched],
-    winner: Searched | None,
-    confirmed: Mapping[str, tuple[float, float]],
-) -> str:
-    """The run's description in Markdown: the question, and the answer once there is one."""
-    experiment = job.plan.experiment
-    lines = [f"**Question.** {experiment.question}", ""]
-    if winner is None:
-        state = "No trial finished." if trials else "The sweep is running."
-        return "\n".join([*lines, f"**Answer.** {state}"])
-    chosen = ", ".join(
-        f"{name} = {value:.4g}" if isinstance(value, float) else f"{name} = {value}"
-        for name, value in winner.point.items()
-    )
-    goals = [goal.metric for goal in job.plan.goals]
-    shown = {n: confirmed[n] for n in dict.fromkeys([*goals, *experiment.paper]) if n in confirmed}
-    return "\n".join(
-        [
-            *lines,
-            f"**Answer.** Best of {len(trials)} trials: {chosen}. Retrained over "
-            f"{experiment.sweep.confirm_seeds} seeds, on the validation part of {job.data.name}; "
-            "the held-out part is untouched.",
-            "",
-            *scores_table(shown, experiment.paper, "validation"),
-        ]
-    )
 
 
 def _earlier_studies(job: Job) -> tuple[str, ...]:

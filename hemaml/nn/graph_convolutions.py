@@ -37,8 +37,12 @@ class Graph:
 
     def sum(self, x_KF: Tensor) -> Tensor:
         """For each node the sum over its neighbours, K x F."""
-        summed: Tensor = _NeighbourSum.apply(x_KF, self.starts, self.neighbours)  # type: ignore[no-untyped-call]
+        summed: Tensor = _NeighbourSum.apply(x_KF, self.starts, self.neighbours)
         return summed
+
+    def to(self, device: str | torch.device) -> "Graph":
+        """The same on a device."""
+        return Graph(self.starts.to(device), self.neighbours.to(device))
 
 
 class _NeighbourSum(torch.autograd.Function):
@@ -73,9 +77,7 @@ class Gin(nn.Module):
         super().__init__()
         self.neighbours = neighbours
         self.w = nn.Parameter(torch.zeros(()))
-        self.mlp = nn.Sequential(
-            nn.Linear(num_in, num_out), nn.ReLU(), nn.Linear(num_out, num_out)
-        )
+        self.mlp = nn.Sequential(nn.Linear(num_in, num_out), nn.ReLU(), nn.Linear(num_out, num_out))
 
     def forward(self, x_KF: Tensor, graph: Graph) -> Tensor:
         """K x D."""

@@ -4,7 +4,7 @@ Shape suffixes: N images in squares of side G; K superpixels of all images; D di
 embedding; C classes.
 """
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -36,9 +36,13 @@ class RegionBatch:
 
     def to(self, device: str | torch.device) -> "RegionBatch":
         """The same on a device."""
-        starts, neighbours = self.graph.starts.to(device), self.graph.neighbours.to(device)
-        tensors = {f.name: getattr(self, f.name).to(device) for f in fields(self)[:-1]}
-        return replace(self, **tensors, graph=Graph(starts, neighbours))
+        return RegionBatch(
+            self.pixels.to(device),
+            self.labels.to(device),
+            self.features.to(device),
+            self.image_of.to(device),
+            self.graph.to(device),
+        )
 
 
 class SuperpixelNetwork(nn.Module):

@@ -17,7 +17,7 @@ import mlflow
 import numpy as np
 from mlflow import pyfunc
 from mlflow.models import Model, set_model
-from mlflow.pyfunc import PythonModel
+from mlflow.pyfunc.model import PythonModel
 
 from hemaml.core.objective import load_objective
 from hemaml.core.types import UInt8Array

@@ -108,9 +108,7 @@ def _quantiles(image: UInt8Array) -> Float32Array:
     return np.array(quantiles, dtype=np.float32)
 
 
-def collate(
-    items: Sequence[Regions], *, stretch: bool, codes: Tensor | None = None
-) -> RegionBatch:
+def collate(items: Sequence[Regions], *, stretch: bool, codes: Tensor | None = None) -> RegionBatch:
     """A batch for the network.
 
     Args:

@@ -276,10 +276,10 @@ def fit(params: Params, fold: Fold, context: Context) -> Iterator[Step]:
     }
 
     def batches(epoch: int) -> Iterator[Batch]:
-        order = torch.randperm(len(train), generator=draws["order"])
-        for chosen in order.split(params.batch_size):
-            codes = random_dihedral(len(chosen), draws["augmentation"]) if params.augment else None
-            items = [train[i] for i in chosen.tolist()]
+        order = torch.randperm(len(train), generator=draws["order"]).tolist()
+        for first in range(0, len(order), params.batch_size):
+            items = [train[i] for i in order[first : first + params.batch_size]]
+            codes = random_dihedral(len(items), draws["augmentation"]) if params.augment else None
             yield _batch(items, stretch=params.colour_stretch, codes=codes).to(context.device)
 
     optimiser = torch.optim.Adam(

@@ -1,0 +1,59 @@
+"""What the README says exists, and what exists is in the README."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer.main
+import yaml
+
+import hemaml
+from hemaml.cli import app
+from hemaml.core.documents import validated
+from hemaml.core.experiment import Experiment
+from hemaml.core.space import Space
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+COMMANDS = sorted(typer.main.get_command(app).commands)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_and_stands_in_the_readme(name):
+    command = typer.main.get_command(app).commands[name]
+    assert command.help
+    assert f"`hemaml {name}" in README
+    for inner in getattr(command, "commands", {}).values():
+        assert inner.help and f"`{inner.name}`" in README or f"{name} {inner.name}" in README
+
+
+def test_every_command_in_the_readme_exists():
+    named = set(re.findall(r"hemaml ([a-z]+)", README)) - {"ui"}
+    assert named <= set(COMMANDS), named - set(COMMANDS)
+
+
+def test_the_yaml_in_the_readme_is_valid():
+    experiment, space = re.findall(r"```yaml\n(.*?)```", README, re.S)
+    validated(Experiment, {"name": "mine"} | yaml.safe_load(experiment), "README")
+    validated(Space, yaml.safe_load(space), "README")
+
+
+def test_the_python_names_in_the_readme_exist():
+    for name in set(re.findall(r"hemaml\.([a-z_]+)\(", README)) | set(hemaml.__all__):
+        assert callable(getattr(hemaml, name))
+        assert f"hemaml.{name}" in README
+
+
+def test_public_names_survive_the_import_of_their_modules():
+    code = (
+        "import hemaml, hemaml.sweep, hemaml.run, hemaml.evaluate\n"
+        "assert all(callable(getattr(hemaml, n)) for n in hemaml.__all__)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_files_that_the_readme_links_exist():
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        assert (ROOT / target).exists(), target

@@ -1,0 +1,35 @@
+"""Every experiment reads, every search space belongs to one, every objective has one."""
+
+from pathlib import Path
+
+import pytest
+
+from hemaml.core.experiment import load_experiment
+from hemaml.core.objective import objective_names
+
+ROOT = Path(__file__).parents[2]
+EXPERIMENTS = sorted((ROOT / "experiments").glob("*/*.yaml"))
+SPACES = sorted((ROOT / "search_spaces").glob("*/*.yaml"))
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
+def test_an_experiment_reads_and_has_what_a_reader_needs(path):
+    plan = load_experiment(path)
+    assert plan.experiment.task == path.parent.name
+    assert plan.experiment.question.endswith("?")
+    assert "source" in plan.experiment.paper or not plan.experiment.paper
+    figures = {name: value for name, value in plan.experiment.paper.items() if name != "source"}
+    assert all(isinstance(value, float) for value in figures.values())
+
+
+@pytest.mark.parametrize("path", SPACES, ids=lambda path: path.stem)
+def test_a_space_is_used(path):
+    plans = [load_experiment(p) for p in EXPERIMENTS if p.parent.name == path.parent.name]
+    assert path.stem in {plan.experiment.space or plan.experiment.name for plan in plans}
+
+
+def test_every_objective_has_an_experiment_and_a_space_of_its_name():
+    for name in objective_names():
+        task, _, model = name.partition(".")
+        assert (ROOT / "experiments" / task / f"{model}.yaml").is_file()
+        assert (ROOT / "search_spaces" / task / f"{model}.yaml").is_file()

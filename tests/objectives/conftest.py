@@ -1,0 +1,25 @@
+import pytest
+import torch
+
+from hemaml.data.smears import Smears, read
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """Equal losses to the last bit are promised for equal numbers of threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def smears():
+    """Ten small images, every second one cropped to another shape, with their masks."""
+    from dataclasses import replace
+
+    data = read(Smears(count=10, size=48))
+    crop = [(slice(0, 48 - 3 * (i % 2)), slice(2 * (i % 2), 48)) for i in range(10)]
+    images = tuple(image[c].copy() for image, c in zip(data.images, crop, strict=True))
+    masks = tuple(mask[c].copy() for mask, c in zip(data.masks, crop, strict=True))
+    return replace(data, images=images, masks=masks)
