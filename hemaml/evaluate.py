@@ -20,7 +20,7 @@ from hemaml.core.types import Point
 from hemaml.data.splits import split_record
 from hemaml.engines.workers import evaluate_all
 from hemaml.job import Job
-from hemaml.record import mean_and_deviation, open_job, run_tags, scores_table
+from hemaml.record import mean_and_deviation, open_job, reconcile, run_tags, scores_table
 from hemaml.trial import STATUS, run_trial
 
 
@@ -83,24 +83,35 @@ def evaluate(
     )
     parts = [job.outer_split(i) for i in range(splits)]
     run.log_text(json.dumps(split_record(parts), indent=1), "splits.json")
-    trials = [
-        Assigned(i, point or {}, derive_seed(plan.experiment.seed, "outer", seed, i))
-        for i in range(splits)
-    ]
-    outcomes = evaluate_all(partial(run_split, job), trials, workers)
-    failed = [(i, o) for i, o in enumerate(outcomes) if o.ending != "finished"]
-    if failed:
+    try:
+        rows = _score_splits(job, point or {}, splits, seed, workers)
+    except BaseException:
+        reconcile(job.tracker, run.id)
         run.set_tags({"outcome": "failed"})
         run.end("FAILED")
-        told = "; ".join(f"split {i}: {o.ending}: {o.reason}" for i, o in failed)
-        raise TrialError(f"every split must train to its end, but {told}.")
-    rows = [_test_scores(job.tracker.get(o.run_id).metrics) for o in outcomes]
+        raise
     scores = mean_and_deviation(rows)
     run.log_metrics({f"test/{name}": mean for name, (mean, _) in scores.items()})
     run.log_metrics({f"test/{name}_std": deviation for name, (_, deviation) in scores.items()})
     run.set_tags({"outcome": "finished", "mlflow.note.content": _note(plan, scores, splits)})
     run.end("FINISHED")
     return Evaluation(run.id, rows, scores, plan.experiment.paper)
+
+
+def _score_splits(
+    job: Job, point: Point, splits: int, seed: int, workers: int
+) -> list[dict[str, float]]:
+    """Test scores of each split."""
+    trials = [
+        Assigned(i, point, derive_seed(job.plan.experiment.seed, "outer", seed, i))
+        for i in range(splits)
+    ]
+    outcomes = evaluate_all(partial(run_split, job), trials, workers)
+    failed = [(i, o) for i, o in enumerate(outcomes) if o.ending != "finished"]
+    if failed:
+        told = "; ".join(f"split {i}: {o.ending}: {o.reason}" for i, o in failed)
+        raise TrialError(f"every split must train to its end, but {told}.")
+    return [_test_scores(job.tracker.get(outcome.run_id).metrics) for outcome in outcomes]
 
 
 def run_split(job: Job, assigned: Assigned, report: Report) -> Outcome:

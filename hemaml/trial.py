@@ -9,6 +9,7 @@ import shutil
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from statistics import fmean, median
 
@@ -80,8 +81,13 @@ def run_trial(job: Job, assigned: Assigned, report: Report) -> Outcome:
         return _end(run, Outcome("over_budget", run_id=run.id, key=key, reason=reason), excess)
     if (twin := _finished_twin(job, key)) is not None:
         return replace(_take_over(job, run, twin, key), excess=excess)
-    training = _Training(job, params, folds, seed, run, report)
-    return _end(run, training.run(key, num_params), excess)
+    try:
+        outcome = _Training(job, params, folds, seed, run, report).run(key, num_params)
+    except BaseException:  # Ctrl-C, or a fault that ends the sweep: to be continued
+        with suppress(StoreError):
+            _end(run, Outcome("interrupted", reason="its process was told to end"), excess)
+        raise
+    return _end(run, outcome, excess)
 
 
 def _run_of(job: Job, assigned: Assigned, key: str) -> Record | None:
@@ -111,6 +117,8 @@ def _finished_twin(job: Job, key: str) -> Record | None:
 def _start(
     job: Job, assigned: Assigned, params: Frozen, folds: Sequence[Fold], seed: int, key: str
 ) -> Run:
+    import torch
+
     experiment = job.plan.experiment
     tags = {
         "kind": job.kind,
@@ -125,6 +133,7 @@ def _start(
         "split.leaky": str(is_leaky(job.data, experiment.split)).lower(),
         "seed": seed,
         "device": job.device,
+        "threads": torch.get_num_threads(),
         "outcome": "running",
         **job.tags,
     }
@@ -375,7 +384,7 @@ def _mean(steps: Sequence[Step]) -> dict[str, float]:
 
 
 def _ms_per_image(model: Model, fold: Fold) -> float:
-    """Milliseconds for one image on this device, alone and nothing cached: median of a few."""
+    """Milliseconds for one image on the CPU, alone and nothing cached: median of a few."""
     times = []
     for image in fold.val.images[:TIMED_IMAGES]:
         started = time.perf_counter()

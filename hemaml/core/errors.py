@@ -22,6 +22,12 @@ from difflib import get_close_matches
 class HemamlError(ValueError):
     """Base of every error whose message is meant for the user."""
 
+    def __reduce__(self) -> tuple[type["HemamlError"], tuple[str]]:
+        """Crosses processes as its nearest class that is made from a message alone."""
+        plain = next(kind for kind in type(self).__mro__ if "__init__" not in vars(kind))
+        assert issubclass(plain, HemamlError)
+        return plain, (str(self),)
+
 
 class ConfigError(HemamlError):
     """A YAML file, an override or an argument breaks a rule."""

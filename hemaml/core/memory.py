@@ -1,5 +1,6 @@
 """Peak memory of a stretch of work in this process."""
 
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -12,7 +13,7 @@ class PeakMemory:
     """Context manager: the largest memory in use while inside, in megabytes (1e6 bytes).
 
     On a GPU, what torch's allocator held there. On the CPU, the process's resident memory, whose
-    peak Linux can reset; elsewhere the peak since the process began, which is an upper bound.
+    peak Linux can reset; where it does not, the peak since the process began: an upper bound.
     """
 
     def __init__(self, device: str) -> None:
@@ -24,8 +25,9 @@ class PeakMemory:
             import torch
 
             torch.cuda.reset_peak_memory_stats(self._cuda)
-        elif CLEAR_REFS.exists():
-            CLEAR_REFS.write_text("5")  # resets the high-water mark, see proc(5)
+        else:
+            with suppress(OSError):  # absent, or forbidden in some containers
+                CLEAR_REFS.write_text("5")  # resets the high-water mark, see proc(5)
         return self
 
     def __exit__(

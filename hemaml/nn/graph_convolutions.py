@@ -63,6 +63,9 @@ def _sum(x: Tensor, starts: Tensor, neighbours: Tensor) -> Tensor:
 class Gin(nn.Module):
     """Graph isomorphism layer: MLP((1 + w) h_i + sum of neighbours / c), with learnable w.
 
+    The MLP has one hidden layer with batch normalisation, which the network learns much faster
+    with. In training mode the nodes of all graphs of a batch are normalised together.
+
     Args:
         num_in: F.
         num_out: D, also of the MLP's hidden layer.
@@ -70,14 +73,19 @@ class Gin(nn.Module):
             range without taking from the sum what a mean would lose.
 
     Source: eq. 2.4 of the SMGNN paper (c = 1); Xu et al., "How powerful are graph neural
-    networks?", ICLR 2019.
+    networks?", ICLR 2019, whose MLPs have batch normalisation.
     """
 
     def __init__(self, num_in: int, num_out: int, *, neighbours: float) -> None:
         super().__init__()
         self.neighbours = neighbours
         self.w = nn.Parameter(torch.zeros(()))
-        self.mlp = nn.Sequential(nn.Linear(num_in, num_out), nn.ReLU(), nn.Linear(num_out, num_out))
+        self.mlp = nn.Sequential(
+            nn.Linear(num_in, num_out, bias=False),
+            nn.BatchNorm1d(num_out),
+            nn.ReLU(),
+            nn.Linear(num_out, num_out),
+        )
 
     def forward(self, x_KF: Tensor, graph: Graph) -> Tensor:
         """K x D."""

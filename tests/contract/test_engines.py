@@ -13,7 +13,7 @@ import optuna
 import pytest
 
 import hemaml.engines
-from hemaml.core.errors import ConfigError, StoreError
+from hemaml.core.errors import ConfigError, StoreError, UnknownName
 from hemaml.core.experiment import Sweep
 from hemaml.core.search import Outcome, Stopped, Study
 from hemaml.core.space import Space
@@ -206,9 +206,7 @@ def test_warm_start_learns_but_does_not_count(search, tmp_path):
     assert len(searched(new)) == 4
     lent = optuna.load_study(
         study_name="new",
-        storage=optuna.storages.JournalStorage(
-            optuna.storages.journal.JournalFileBackend(storage)
-        ),
+        storage=optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(storage)),
     )
     assert len(lent.trials) == 10
 
@@ -258,6 +256,16 @@ def test_a_lost_store_ends_the_search_and_a_later_one_goes_on(search, study, wor
         run(search, storeless, study, workers=workers)
     run(search, parabola, study, workers=workers)
     assert [t.ending for t in searched(study)] == ["finished"] * 8
+
+
+def unknown(assigned, report):
+    raise UnknownName("metric", "dise", ["dice"])
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_users_error_keeps_its_words_on_the_way_out_of_a_worker(search, study, workers):
+    with pytest.raises(ConfigError, match="unknown metric 'dise'; known: dice"):
+        run(search, unknown, study, workers=workers)
 
 
 KILLED = """

@@ -110,7 +110,16 @@ def test_what_may_change_on_resume_is_a_parameter(name):
 
 @pytest.mark.parametrize("name", objective_names())
 def test_importing_an_objective_is_cheap(name):
-    slow = ("torch_geometric", "matplotlib", "skimage", "sklearn", "umap", "optuna", "mlflow", "ray")
+    slow = (
+        "torch_geometric",
+        "matplotlib",
+        "skimage",
+        "sklearn",
+        "umap",
+        "optuna",
+        "mlflow",
+        "ray",
+    )
     code = f"import sys, hemaml.objectives.{name}; print([m for m in {slow} if m in sys.modules])"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     found = subprocess.run(

@@ -146,7 +146,9 @@ def gpu_is_full(seen, loss):
 
 
 def machine_is_full(seen, loss):
-    raise RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory")
+    raise RuntimeError(
+        "[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory"
+    )
 
 
 @pytest.mark.parametrize("spoil", [gpu_is_full, machine_is_full])

@@ -1,0 +1,49 @@
+"""What a sweep shows while it runs."""
+
+from rich.console import Console
+
+from hemaml.core.search import Event, Outcome
+from hemaml.live import LiveView
+
+
+def play(view):
+    point = {"lr": 0.01234, "conv": "gin"}
+    view(Event("started", 0, point))
+    view(Event("reported", 0, point, 3, 0.81))
+    view(Event("ended", 0, point, outcome=Outcome("finished", (0.85,))))
+    view(Event("started", 1, point))
+    view(Event("ended", 1, point, outcome=Outcome("pruned", reason="stopped by the pruner")))
+    view(Event("started", 2, point))
+    view(Event("lost", 2, point))
+    view(Event("started", 2, point))
+    view(Event("reported", 2, point, 1, 0.5))
+
+
+def test_plain_lines_tell_each_end_and_each_loss(capsys):
+    with LiveView("title", "dice", "maximize", 5, plain=True) as view:
+        play(view)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("[1/5] trial 0 finished dice=0.8500 lr=0.01234 conv=gin")
+    assert lines[1].startswith("[2/5] trial 1 pruned") and "stopped by the pruner" in lines[1]
+    assert lines[2] == "trial 2: its worker died; it will be continued"
+    assert len(lines) == 3
+
+
+def test_the_table_shows_running_best_counts_and_time_left():
+    view = LiveView("title", "loss", "minimize", 5, plain=True)
+    play(view)
+    console = Console(width=120, record=True)
+    console.print(view._table())
+    shown = console.export_text()
+    for text in ("title", "2/5", "1 running", "1 finished, 1 pruned", "best 0.8500 (trial 0)",
+                 "ETA", "★ 0", "running", "0.5000"):  # fmt: skip
+        assert text in shown, text
+
+
+def test_the_best_follows_the_direction():
+    for direction, best in (("maximize", 2), ("minimize", 0)):
+        view = LiveView("title", "m", direction, 3, plain=True)
+        for number, value in enumerate((0.1, 0.2, 0.3)):
+            view(Event("started", number, {}))
+            view(Event("ended", number, {}, outcome=Outcome("finished", (value,))))
+        assert view.best[0] == best
