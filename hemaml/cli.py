@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -138,14 +139,23 @@ def _print_result(result: Any) -> None:
     board = done.sort_values(goals[0], ascending=not maximize).head(10)
     rows = [[_cell(value) for value in row] for row in board[shown].to_numpy().tolist()]
     _table(shown, rows, title="Leaderboard (validation, one seed each)")
-    confirmed = [
-        [name, f"{mean:.4f}", f"{deviation:.4f}", str(result.plan.experiment.paper.get(name, ""))]
-        for name, (mean, deviation) in _headline(result.confirmed).items()
-    ]
-    if confirmed:
-        _table(["metric", "mean", "deviation", "paper"], confirmed, title="Winner, over seeds")
+    _print_scores("Winner, over seeds", result.confirmed, result.plan.experiment.paper)
     print(f"winner: {' '.join(f'{k}={_cell(v)}' for k, v in result.best.items())}")
     print("look at it with: hemaml ui")
+
+
+def _print_scores(
+    title: str, scores: Mapping[str, tuple[float, float]], paper: Mapping[str, str | float]
+) -> None:
+    """Mean and deviation, beside the paper's figures where there are any."""
+    rows = [
+        [name, f"{mean:.4f}", f"{deviation:.4f}", *([str(paper.get(name, ""))] if paper else [])]
+        for name, (mean, deviation) in _headline(scores).items()
+    ]
+    if rows:
+        _table(["metric", "mean", "deviation", *(["paper"] if paper else [])], rows, title=title)
+    if source := paper.get("source"):
+        print(f"paper: {source}; its splits are others")
 
 
 @app.command()
@@ -165,11 +175,7 @@ def evaluate(
     plan = hemaml.load_experiment(experiment, set_ or [])
     point = recorded_point(plan, sweep_id=sweep_id, run_id=run_id) if sweep_id or run_id else None
     result = hemaml.evaluate(plan, point=point, splits=splits, seed=seed, workers=workers)
-    rows = [
-        [name, f"{mean:.4f}", f"{deviation:.4f}", str(result.paper.get(name, ""))]
-        for name, (mean, deviation) in _headline(result.scores).items()
-    ]
-    _table(["test metric", "mean", "deviation", "paper"], rows, title=f"{splits} outer splits")
+    _print_scores(f"Test parts of {splits} outer splits", result.scores, result.paper)
     print(f"run {result.run_id}; look at it with: hemaml ui")
 
 

@@ -75,6 +75,9 @@ class LiveView:
                 self._say(f"trial {event.number}: its worker died; it will be continued")
             case "ended":
                 self._end(event, now)
+            case "confirming":
+                self.title += f": retraining the winner over {event.number} seeds"
+                self._say(f"retraining the winner over {event.number} seeds: {_point(event.point)}")
 
     def _end(self, event: Event, now: float) -> None:
         assert event.outcome is not None

@@ -184,6 +184,8 @@ class OpenSweep:
         reconcile(job.tracker, self.run.id)
         trials = optuna_engine.searched(self.study)
         winner = _winner(plan, trials)
+        if winner:
+            watch(Event("confirming", plan.experiment.sweep.confirm_seeds, winner.point))
         seeds = _confirm(job, self.run, winner) if winner else []
         confirmed = mean_and_deviation([summary(record) for record in seeds])
         _conclude(job, self.study, self.run, trials, winner, confirmed)

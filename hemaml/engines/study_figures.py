@@ -81,19 +81,34 @@ def _varies(study: optuna.Study) -> bool:
 
 
 def _draw(name: str, plots: Plot, options: dict[str, Any]) -> Picture:
-    from matplotlib import pyplot
-
     as_html, as_png = plots
     with warnings.catch_warnings():
         # Optuna's matplotlib plots are marked experimental, and PED-ANOVA reminds of its sign.
         warnings.simplefilter("ignore")
         figure = as_html(**options)
-        axes = as_png(**options)
-        canvas = pyplot.gcf() if not hasattr(axes, "figure") else axes.figure
+        png = _png(as_png, options, grid=name != "parallel_coordinates")
+    figure.update_layout(template="plotly_white")
+    html = figure.to_html(include_plotlyjs=True, full_html=True, config={"displaylogo": False})
+    return Picture(name=name, png=png, html=html)
+
+
+def _png(plot: Callable[..., Any], options: dict[str, Any], *, grid: bool) -> bytes:
+    """Optuna's matplotlib plot in plain style; it sets a style for the whole process otherwise."""
+    from matplotlib import pyplot, rc_context
+    from matplotlib.ticker import NullFormatter
+
+    with rc_context():
+        drawn = plot(**options)
+        canvas = drawn.figure if hasattr(drawn, "figure") else pyplot.gcf()
+        for axes in canvas.axes:
+            axes.set_facecolor("white")
+            axes.grid(False)
+            if grid:
+                axes.grid(True, color="#e4e4e4")
+            axes.set_axisbelow(True)
+            axes.xaxis.set_minor_formatter(NullFormatter())  # labels of a log axis collide
         canvas.set_size_inches(9, 5)
         buffer = io.BytesIO()
         canvas.savefig(buffer, format="png", dpi=120, bbox_inches="tight")
         pyplot.close("all")
-    figure.update_layout(template="plotly_white")
-    html = figure.to_html(include_plotlyjs=True, full_html=True, config={"displaylogo": False})
-    return Picture(name=name, png=buffer.getvalue(), html=html)
+    return buffer.getvalue()

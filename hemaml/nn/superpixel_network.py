@@ -48,6 +48,8 @@ class RegionBatch:
 class SuperpixelNetwork(nn.Module):
     """Embeds superpixels by graph convolutions, paints them on the pixels and refines there.
 
+    Batch normalisation follows each graph convolution, a rectifier all of them but the last.
+
     Args:
         num_classes: C.
         width: D.
@@ -81,6 +83,7 @@ class SuperpixelNetwork(nn.Module):
             graph_convolution(convolution, num_in, width, neighbours=neighbours)
             for num_in in [first] + [width] * (layers - 1)
         )
+        self.norms = nn.ModuleList(nn.BatchNorm1d(width) for _ in range(layers))
         self.mix = SuperpixelConvolution(width, channels)
         self.classify = PixelConvolution(channels, num_classes)
         self.a = nn.Parameter(torch.ones(()))
@@ -91,11 +94,11 @@ class SuperpixelNetwork(nn.Module):
         x_KD = batch.features
         if self.graph_mean:
             x_KD = torch.cat([x_KD, _mean_of_graph(x_KD, batch)], dim=1)
+        last = len(self.norms) - 1
         for index, convolution in enumerate(self.convolutions):
             new_KD = convolution(x_KD, batch.graph)
-            x_KD = new_KD + x_KD if self.residual and index else new_KD
-            if index < len(self.convolutions) - 1:
-                x_KD = x_KD.relu()
+            x_KD = self.norms[index](new_KD + x_KD if self.residual and index else new_KD)
+            x_KD = x_KD if index == last else x_KD.relu()
         return x_KD
 
     def segment(self, embeddings_KD: Tensor, batch: RegionBatch) -> Tensor:

@@ -56,6 +56,7 @@ def test_each_part_has_the_parameters_that_its_formula_says():
     gin = [(num_in + 22) * 22 + 3 * 22 + 1 for num_in in (10, 22, 22)]
     assert sizes == {
         "convolutions": sum(gin),
+        "norms": 3 * 2 * 22,
         "mix": 9 * (22 + 3) * 16 + 16,
         "classify": 9 * 16 * 3 + 3,
     }

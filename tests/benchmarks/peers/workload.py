@@ -12,7 +12,7 @@ from hemaml.tasks.wbc_segmentation import task
 SMEARS = {"reader": "smears", "count": 60, "size": 120}
 REAL = {"reader": "segmentation_wbc", "set": 1}
 DATA = REAL if os.environ.get("HEMAML_DATA") else SMEARS
-EPOCHS = int(os.environ.get("BENCH_EPOCHS", "5"))
+EPOCHS = int(os.environ.get("BENCH_EPOCHS", "4"))
 FIXED = {"epochs": EPOCHS, "validate_every": 1, "batch_size": 8}
 GRID = {
     "scale": [9, 12, 16, 25],
