@@ -103,14 +103,15 @@ class _SuperpixelConvolution(torch.autograd.Function):
         bias: Tensor,
     ) -> Tensor:
         side, num_out = labels.shape[2], len(bias)
-        products = features.new_zeros(len(features) + 1, NUM_TAPS * num_out)
+        products = features.new_empty(len(features) + 1, NUM_TAPS * num_out)
+        products[-1] = 0
         torch.mm(features, of_superpixels.t(), out=products[:-1])
         centre = products.view(-1, NUM_TAPS, num_out)[:, NUM_TAPS // 2]
         centre[:-1] += bias
         centre[-1] = OUTSIDE
         rows_MT = _table_rows(labels, outside=len(features))
         out = embedding_bag(rows_MT, products.view(-1, num_out), mode="sum")
-        colours = _shifted(pixels.flatten(1), _offsets(side)).flatten(0, 1)
+        colours = torch.cat(_shifts(pixels.flatten(1), _offsets(side)))
         out.addmm_(colours.t(), of_colours).relu_()
         ctx.save_for_backward(features, labels, colours, of_superpixels, out)
         return out
@@ -120,7 +121,8 @@ class _SuperpixelConvolution(torch.autograd.Function):
         features, labels, colours, of_superpixels, out = ctx.saved_tensors
         margin = labels.shape[2] + 1
         num_pixels, num_out = out.shape
-        line = out.new_zeros(num_pixels + 2 * margin, num_out)
+        line = out.new_empty(num_pixels + 2 * margin, num_out)
+        line[:margin] = line[-margin:] = 0
         grad_MH = line[margin:-margin]
         threshold_backward.grad_input(grads[0], out, 0, grad_input=grad_MH)
         table = _table_gradient(line, labels, len(features))
@@ -181,23 +183,26 @@ class _PixelConvolution(torch.autograd.Function):
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor, Tensor, None]:
         hidden, weight = ctx.saved_tensors
         offsets = [-offset for offset in _offsets(ctx.side, DILATION)]
-        planes = _shifted(grads[0], offsets).flatten(0, 1)
+        planes = torch.cat(_shifts(grads[0], offsets))
         return planes.t() @ weight, planes @ hidden, None
 
 
 def _table_rows(labels: Tensor, *, outside: int) -> Tensor:
     """M x T int32: row of the table that each tap of each pixel reads; `outside` is padding."""
     side = labels.shape[2]
-    shifted = _shifted(labels.view(1, -1) * NUM_TAPS, _offsets(side), outside * NUM_TAPS)[:, 0]
-    return torch.stack([row + tap for tap, row in enumerate(shifted)], dim=1)
+    line = labels.view(1, -1) * NUM_TAPS
+    shifts = _shifts(line, _offsets(side), beyond=outside * NUM_TAPS)
+    rows = labels.new_empty(labels.numel(), NUM_TAPS)
+    for tap, shift in enumerate(shifts):
+        torch.add(shift[0], tap, out=rows[:, tap])
+    return rows
 
 
-def _shifted(lines: Tensor, offsets: list[int], beyond: int = 0) -> Tensor:
-    """T x channels x M: for each tap what lies `offset` further in each line, from channels x M."""
-    margin = max(offsets)
+def _shifts(lines: Tensor, offsets: list[int], *, beyond: int = 0) -> list[Tensor]:
+    """For each tap what lies `offset` further in each line, channels x M; views of one copy."""
+    margin, length = max(offsets), lines.shape[1]
     longer = pad(lines, (margin, margin), value=beyond)
-    length = lines.shape[1]
-    return torch.stack([longer[:, margin + k : margin + k + length] for k in offsets])
+    return [longer[:, margin + offset :][:, :length] for offset in offsets]
 
 
 def _offsets(side: int, dilation: int = 1) -> list[int]:

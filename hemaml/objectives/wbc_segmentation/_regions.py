@@ -5,11 +5,12 @@ Shape suffixes: N images in squares of side G; K superpixels; H, W sides of one 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import pad
 
 from hemaml.core.cache import Cache, array_digest
 from hemaml.core.types import (
@@ -20,7 +21,7 @@ from hemaml.core.types import (
     Int64Array,
     UInt8Array,
 )
-from hemaml.data.augment import FLIP_COLUMNS, FLIP_ROWS, TRANSPOSE, apply_dihedral
+from hemaml.data.augment import FLIP_COLUMNS, FLIP_ROWS, TRANSPOSE
 from hemaml.data.batches import pad_batch
 from hemaml.nn.graph_convolutions import Graph
 from hemaml.nn.superpixel_convolution import MARGIN
@@ -90,7 +91,7 @@ def _compute(image: UInt8Array, how: Oversegmentation) -> Arrays:
     pixels_each = labels.size / len(features)
     edges = region_graph.radius_edges(features[:, 3:], radius=how.alpha * pixels_each**0.5)
     # Edges are sorted by source: where each source begins is all there is to keep of it.
-    starts = np.searchsorted(edges[0], np.arange(len(features) + 1))
+    starts = np.concatenate([[0], np.bincount(edges[0], minlength=len(features)).cumsum()])
     return {
         "labels": labels,
         "features": features,
@@ -123,15 +124,11 @@ def collate(items: Sequence[Regions], *, stretch: bool, codes: Tensor | None = N
     image_of = torch.from_numpy(np.repeat(np.arange(len(items)), counts))
     low_N3, high_N3 = _colour_range(items, stretch=stretch)
     features = _features(items, low_N3[image_of], high_N3[image_of])
-    shifted = [(i.labels + np.int32(k))[:, :, None] for i, k in zip(items, before, strict=False)]
-    labels, _ = pad_batch(shifted, fill=num)
-    pixels, _ = pad_batch([item.image for item in items])
     if codes is not None:
-        pixels, labels = apply_dihedral(pixels, codes), apply_dihedral(labels, codes)
-        features[:, 3:] = _turned(features[:, 3:], codes[image_of])
-    # More rows and columns after turning: the network wants padding between all images.
-    border = (0, MARGIN, 0, MARGIN)
-    labels, pixels = pad(labels[:, 0], border, value=num), pad(pixels, border)
+        features[:, 3:] = _turned_positions(features[:, 3:], codes[image_of])
+    shifted = [i.labels + np.int32(k) for i, k in zip(items, before, strict=False)]
+    labels = padded(shifted, codes, fill=num)[:, 0]
+    pixels = padded([item.image for item in items], codes)
     values = _normal(
         pixels.transpose(0, 1).to(torch.float32, memory_format=torch.contiguous_format),
         low_N3.t()[:, :, None, None],
@@ -139,6 +136,31 @@ def collate(items: Sequence[Regions], *, stretch: bool, codes: Tensor | None = N
     )
     values *= labels < num
     return RegionBatch(values, labels, features, image_of, _graph(items, before))
+
+
+def padded(images: Sequence[NDArray[Any]], codes: Tensor | None, *, fill: int = 0) -> Tensor:
+    """Turned images in the top left of squares, with the margin that the network wants.
+
+    Turning a view before it is copied into its place costs nothing; turning the batch would.
+
+    Args:
+        images: N arrays of H x W or H x W x channels.
+        codes: N elements of the dihedral group, or None.
+        fill: Value of the padding.
+
+    Returns:
+        N x channels x G x G.
+    """
+    turned = images if codes is None else list(map(_turned, images, codes.tolist()))
+    side = max(max(image.shape[:2]) for image in images) + MARGIN
+    return pad_batch([np.atleast_3d(image) for image in turned], side=side, fill=fill)[0]
+
+
+def _turned(image: NDArray[Any], code: int) -> NDArray[Any]:
+    """A view; as `hemaml.data.augment.apply_dihedral`, for an image that need be no square."""
+    image = image.swapaxes(0, 1) if code & TRANSPOSE else image
+    image = image[::-1] if code & FLIP_ROWS else image
+    return image[:, ::-1] if code & FLIP_COLUMNS else image
 
 
 def _colour_range(items: Sequence[Regions], *, stretch: bool) -> tuple[Tensor, Tensor]:
@@ -165,7 +187,7 @@ def _features(items: Sequence[Regions], low_K3: Tensor, high_K3: Tensor) -> Tens
     return features
 
 
-def _turned(positions_K2: Tensor, code_K: Tensor) -> Tensor:
+def _turned_positions(positions_K2: Tensor, code_K: Tensor) -> Tensor:
     """Positions from the centre after each one's element of the dihedral group."""
     transposed = (code_K & TRANSPOSE > 0)[:, None]
     moved_K2 = torch.where(transposed, positions_K2.flip(1), positions_K2)
