@@ -111,7 +111,9 @@ def sweep(
         raise ConfigError("`--id` names the sweep to resume: give --resume with it.")
     overrides = [*(set_ or []), *options]
     if resume:
-        opened = reopen_sweep(sweep_id, experiment=experiment.stem, overrides=overrides)
+        if warm_start:
+            raise ConfigError("`--warm-start` is for a new sweep: leave it out with --resume.")
+        opened = reopen_sweep(sweep_id, experiment=experiment, overrides=overrides)
     else:
         opened = open_sweep(experiment, overrides=overrides, warm_start=warm_start)
     print(f"sweep {opened.id}", flush=True)
@@ -173,7 +175,10 @@ def evaluate(
     from hemaml.record import recorded_point
 
     plan = hemaml.load_experiment(experiment, set_ or [])
-    point = recorded_point(plan, sweep_id=sweep_id, run_id=run_id) if sweep_id or run_id else None
+    point = None
+    if sweep_id or run_id:
+        keep = [text.partition("=")[0].removeprefix("params.") for text in set_ or []]
+        point = recorded_point(plan, sweep_id=sweep_id, run_id=run_id, keep=keep)
     result = hemaml.evaluate(plan, point=point, splits=splits, seed=seed, workers=workers)
     _print_scores(f"Test parts of {splits} outer splits", result.scores, result.paper)
     print(f"run {result.run_id}; look at it with: hemaml ui")
@@ -187,18 +192,21 @@ def ui(
     """Start the MLflow UI on the store in use."""
     from hemaml.core import settings
     from hemaml.record import sweep_records
+    from hemaml.tracking.mlflow_tracker import without_secret
 
     uri = settings.tracking_uri()
-    address = uri.rstrip("/") if uri.startswith("http") else f"http://{host}:{port}"
+    served = uri.startswith("http")
+    address = without_secret(uri).rstrip("/") if served else f"http://{host}:{port}"
     for record in sweep_records()[-5:]:
         print(f"{record.name} ({record.tags['outcome']}): {address}/{record.tags['view']}")
-    if uri.startswith("http"):
+    if served:
         print(f"the store is a server; open {address}")
         return
     print(f"open {address} (Ctrl-C ends it)", flush=True)
     command = [sys.executable, "-W", "ignore", "-m", "mlflow", "server"]
-    options = ["--backend-store-uri", uri, "--host", host, "--port", str(port), "--workers", "1"]
-    os.execv(sys.executable, [*command, *options])
+    options = ["--host", host, "--port", str(port), "--workers", "1"]
+    environment = os.environ | {"MLFLOW_BACKEND_STORE_URI": uri}  # it may hold a password
+    os.execve(sys.executable, [*command, *options], environment)
 
 
 @app.command()
@@ -282,7 +290,9 @@ def _data_section(what: str, overrides: list[str]) -> dict[str, Any]:
     from hemaml.core.documents import override, read_yaml
 
     is_file = what.endswith((".yaml", ".yml"))
-    section = dict(read_yaml(Path(what)).get("data", {})) if is_file else {"reader": what}
+    section = read_yaml(Path(what)).get("data") if is_file else {"reader": what}
+    if not isinstance(section, dict):
+        raise ConfigError(f"{what} must have a `data:` section, but it has {section!r} there.")
     for assignment in overrides:
         section = override(section, assignment.removeprefix("data."))
     return section

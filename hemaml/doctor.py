@@ -13,7 +13,15 @@ from hemaml.core.objective import objective_names
 from hemaml.core.tracker import Record, Tracker
 from hemaml.engines.optuna_engine import Searched, open_storage, searched
 from hemaml.job import resolve_device
-from hemaml.record import exclusive, find_sweep, open_job, reconcile, stored_plan, sweep_records
+from hemaml.record import (
+    exclusive,
+    find_sweep,
+    left_running,
+    open_job,
+    reconcile,
+    stored_plan,
+    sweep_records,
+)
 from hemaml.sweep import study_of
 from hemaml.tracking.mlflow_tracker import MlflowTracker, without_secret
 
@@ -106,13 +114,15 @@ def examine_sweep(sweep_id: str, *, repair: bool = False) -> list[Finding]:
 
 
 def _left_running(tracker: Tracker, record: Record, *, repair: bool) -> Finding:
-    running = [run.name for run in tracker.find({}, parent=record.id) if run.status == "RUNNING"]
+    sweep_id = record.tags["sweep"]
+    running = [run.name for run in left_running(tracker, record.id, sweep_id)]
     if not running:
         return Finding("runs left RUNNING", "ok", "none")
     if not repair:
         found = f"{', '.join(running)}: end them with --repair, or go on with --resume"
         return Finding("runs left RUNNING", "wrong", found)
-    return Finding("runs left RUNNING", "repaired", f"{reconcile(tracker, record.id)} ended")
+    num = reconcile(tracker, record.id, sweep_id)
+    return Finding("runs left RUNNING", "repaired", f"{num} ended")
 
 
 def compare(trials: list[Searched], runs: list[Record]) -> list[Finding]:

@@ -5,7 +5,6 @@ split's own validation part; its test part is read once, after training. These r
 `protocol.paper` and can never be promoted: their test parts overlap the promotion's held-out part.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,8 +19,16 @@ from hemaml.core.types import Point
 from hemaml.data.splits import split_record
 from hemaml.engines.workers import evaluate_all
 from hemaml.job import Job
-from hemaml.record import mean_and_deviation, open_job, reconcile, run_tags, scores_table
-from hemaml.trial import STATUS, run_trial
+from hemaml.record import (
+    ended_on_error,
+    log_inputs,
+    mean_and_deviation,
+    open_job,
+    run_tags,
+    scores_table,
+)
+from hemaml.training import STATUS
+from hemaml.trial import run_trial
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +77,6 @@ def evaluate(
     params = plan.params(point or {}).model_dump(mode="json", by_alias=True)
     tags = {"kind": "evaluation", "protocol.paper": "true", "splits": splits, **run_tags(job)}
     run = job.tracker.start(f"{plan.experiment.name}-evaluation", tags)
-    run.log_params(params)
-    run.log_text(plan.yaml()[0], "experiment.yaml")
     job = replace(
         job,
         kind="split",
@@ -81,20 +86,15 @@ def evaluate(
         keep_model=True,
         tags={"protocol.paper": "true"},
     )
-    parts = [job.outer_split(i) for i in range(splits)]
-    run.log_text(json.dumps(split_record(parts), indent=1), "splits.json")
-    try:
+    with ended_on_error(job.tracker, run):
+        run.log_params(params)
+        log_inputs(job, run, split_record([job.outer_split(i) for i in range(splits)]))
         rows = _score_splits(job, point or {}, splits, seed, workers)
-    except BaseException:
-        reconcile(job.tracker, run.id)
-        run.set_tags({"outcome": "failed"})
-        run.end("FAILED")
-        raise
-    scores = mean_and_deviation(rows)
-    run.log_metrics({f"test/{name}": mean for name, (mean, _) in scores.items()})
-    run.log_metrics({f"test/{name}_std": deviation for name, (_, deviation) in scores.items()})
-    run.set_tags({"outcome": "finished", "mlflow.note.content": _note(plan, scores, splits)})
-    run.end("FINISHED")
+        scores = mean_and_deviation(rows)
+        run.log_metrics({f"test/{name}": mean for name, (mean, _) in scores.items()})
+        run.log_metrics({f"test/{name}_std": spread for name, (_, spread) in scores.items()})
+        run.set_tags({"outcome": "finished", "mlflow.note.content": _note(plan, scores, splits)})
+        run.end("FINISHED")
     return Evaluation(run.id, rows, scores, plan.experiment.paper)
 
 
@@ -128,8 +128,10 @@ def run_split(job: Job, assigned: Assigned, report: Report) -> Outcome:
         model = job.plan.objective.model.load(weights)
     scores = job.plan.objective.task.score(model, job.outer_split(assigned.number).test)
     run = job.tracker.reopen(outcome.run_id)
-    run.log_metrics({f"test/{name}": value for name, value in scores.items()})
-    run.end(STATUS[outcome.ending])
+    try:
+        run.log_metrics({f"test/{name}": value for name, value in scores.items()})
+    finally:
+        run.end(STATUS[outcome.ending])
     return outcome
 
 

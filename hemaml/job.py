@@ -77,8 +77,12 @@ class Job:
 
     def outer_split(self, index: int) -> Outer:
         """One outer split of the paper's protocol, test part included."""
+        return self._outer_splits[index]
+
+    @cached_property
+    def _outer_splits(self) -> tuple[Outer, ...]:
         assert self.outer is not None
-        return list(self.plan.objective.task.outer(self.data, *self.outer))[index]
+        return tuple(self.plan.objective.task.outer(self.data, *self.outer))
 
     @cached_property
     def device(self) -> str:

@@ -1,20 +1,24 @@
 """What the verbs share: a job on the stores in use, and how results are written and found again."""
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from statistics import fmean, stdev
 from tempfile import TemporaryDirectory
+from typing import cast
 
 import yaml
-from filelock import FileLock, Timeout
+from filelock import AcquireReturnProxy, FileLock, Timeout
 
 from hemaml.core import settings
 from hemaml.core.documents import parse_yaml
-from hemaml.core.errors import ConfigError, UnknownName
+from hemaml.core.errors import ConfigError, StoreError, UnknownName
 from hemaml.core.experiment import Plan, plan_from
 from hemaml.core.objective import objective_names
-from hemaml.core.provenance import git_state
+from hemaml.core.provenance import environment, git_state
+from hemaml.core.search import Ending
 from hemaml.core.tracker import Record, Run, Tracker
 from hemaml.core.types import Point
 from hemaml.data.splits import is_leaky, split_digest
@@ -22,9 +26,7 @@ from hemaml.engines.optuna_engine import Searched
 from hemaml.explain import Picture, pictures
 from hemaml.job import Job
 from hemaml.tracking.mlflow_tracker import MlflowTracker
-
-CURVES = ("val/", "train/", "time/")
-"""Prefixes of the metrics that are curves; all others are a run's summary."""
+from hemaml.training import STATUS, is_curve
 
 
 def open_job(plan: Plan, *, sweep_id: str = "") -> Job:
@@ -64,7 +66,7 @@ def run_tags(job: Job) -> dict[str, object]:
 
 def summary(record: Record) -> dict[str, float]:
     """A run's metrics without its curves, sorted by name."""
-    return {k: v for k, v in sorted(record.metrics.items()) if not k.startswith(CURVES)}
+    return {k: v for k, v in sorted(record.metrics.items()) if not is_curve(k)}
 
 
 def mean_and_deviation(rows: Sequence[Mapping[str, float]]) -> dict[str, tuple[float, float]]:
@@ -128,6 +130,15 @@ def log_pictures(run: Run, drawn: Sequence[Picture], folder: str) -> None:
             run.log_text(picture.html, f"{folder}/{picture.name}.html")
 
 
+def log_inputs(job: Job, run: Run, split: dict[str, object]) -> None:
+    """Stores what is needed to do it again: both files in force, the split, the environment."""
+    experiment_yaml, space_yaml = job.plan.yaml()
+    run.log_text(experiment_yaml, "experiment.yaml")
+    run.log_text(space_yaml, "search_space.yaml")
+    run.log_text(json.dumps(split, indent=1), "split.json")
+    run.log_text(json.dumps(environment(), indent=1), "environment.json")
+
+
 def log_model_pictures(job: Job, run: Run, source: str, folder: str) -> None:
     """Pictures of the model whose weights the run `source` has, on the validation part."""
     objective = job.plan.objective
@@ -136,33 +147,68 @@ def log_model_pictures(job: Job, run: Run, source: str, folder: str) -> None:
     log_pictures(run, pictures(objective.task.figures, model, job.folds[0].val), folder)
 
 
-def exclusive(job: Job) -> FileLock:
-    """A lock that one process at a time holds for a sweep; the system frees it on a kill."""
+def exclusive(job: Job) -> AcquireReturnProxy[FileLock]:
+    """A lock for a `with`, held by one process of a sweep at a time; a kill frees it."""
     folder = settings.store_root() / "locks"
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / f"{job.sweep}.lock")
     try:
-        lock.acquire(blocking=False)
+        return FileLock(folder / f"{job.sweep}.lock").acquire(blocking=False)
     except Timeout as error:
         raise ConfigError(
             f"a sweep is run by one process, but {job.sweep} is being run by another. "
             "Wait for it, or end it first."
         ) from error
-    return lock
 
 
-def reconcile(tracker: Tracker, parent: str) -> int:
+def log_winner(job: Job, run: Run, seed: Record) -> None:
+    """Pictures and servable model of the first confirmation seed: not of the best, no picking."""
+    from hemaml.tracking.serving_model import log_model  # imports a second's worth of MLflow
+
+    source = seed.tags.get("reused_from", seed.id)
+    log_model_pictures(job, run, source, "winner")
+    assert isinstance(job.tracker, MlflowTracker)
+    with TemporaryDirectory() as folder:
+        weights = job.tracker.download(source, "weights", Path(folder))
+        image = job.folds[0].val.images[0]
+        log_model(job.tracker, run.id, job.plan.experiment.objective, weights, image)
+
+
+def left_running(tracker: Tracker, parent: str, sweep_id: str = "") -> list[Record]:
+    """Runs below `parent` that say RUNNING; with a sweep's id, its fold runs as well."""
+    found = tracker.find({}, parent=parent)
+    if sweep_id:
+        found += tracker.find({"kind": "fold", "sweep": sweep_id})
+    return [record for record in found if record.status == "RUNNING"]
+
+
+def reconcile(tracker: Tracker, parent: str, sweep_id: str = "") -> int:
     """Ends every run below `parent` that no process works on any more; returns how many.
 
-    Call it only under the sweep's lock. The runs keep their metrics and are continued on resume.
+    Call it only under the sweep's lock. The runs keep their metrics and are continued on resume; a
+    run whose outcome is recorded only gets the status that belongs to it.
     """
-    left = [record for record in tracker.find({}, parent=parent) if record.status == "RUNNING"]
+    left = left_running(tracker, parent, sweep_id)
     for record in left:
-        reconcile(tracker, record.id)
         run = tracker.reopen(record.id)
-        run.set_tags({"outcome": "interrupted", "reason": "its process ended before it did"})
-        run.end("KILLED")
+        outcome = record.tags.get("outcome")
+        if outcome not in STATUS:
+            outcome = "interrupted"
+            run.set_tags({"outcome": outcome, "reason": "its process ended before it did"})
+        run.end(STATUS[cast(Ending, outcome)])
     return len(left)
+
+
+@contextmanager
+def ended_on_error(tracker: Tracker, run: Run, sweep_id: str = "") -> Iterator[None]:
+    """Ends a run, and what is left below it, as interrupted when anything goes wrong inside."""
+    try:
+        yield
+    except BaseException:
+        with suppress(StoreError):  # the fault itself, often
+            reconcile(tracker, run.id, sweep_id)
+            run.set_tags({"outcome": "interrupted"})
+            run.end("KILLED")
+        raise
 
 
 def sweep_records() -> list[Record]:
@@ -182,10 +228,12 @@ def find_sweep(sweep_id: str) -> Record:
     raise UnknownName("sweep", sweep_id, [record.tags["sweep"] for record in records])
 
 
-def unfinished_sweep(experiment: str) -> Record:
+def unfinished_sweep(task: str, experiment: str) -> Record:
     """The latest sweep of an experiment that has not finished. Raises `ConfigError`."""
     for record in reversed(sweep_records()):
-        if record.tags["experiment"] == experiment and record.tags.get("outcome") != "finished":
+        of_task = record.tags["objective"].startswith(f"{task}.")
+        named = of_task and record.tags["experiment"] == experiment
+        if named and record.tags.get("outcome") != "finished":
             return record
     raise ConfigError(
         f"`resume` needs a sweep that has not finished, but {experiment!r} has none. "
@@ -202,12 +250,24 @@ def stored_plan(record: Record) -> Plan:
     return plan_from(experiment, space)
 
 
-def recorded_point(plan: Plan, *, sweep_id: str | None = None, run_id: str | None = None) -> Point:
+def recorded_point(
+    plan: Plan,
+    *,
+    sweep_id: str | None = None,
+    run_id: str | None = None,
+    keep: Sequence[str] = (),
+) -> Point:
     """The parameters of a sweep's winner or of a run, as a point of the plan's objective.
+
+    Args:
+        plan: What the point is for.
+        sweep_id: A sweep that has a winner; or
+        run_id: A run that has parameters.
+        keep: Parameters that the plan fixes and the record shall not replace.
 
     Raises:
         UnknownName: No such sweep.
-        ConfigError: The sweep has no winner yet, or the run no parameters.
+        ConfigError: The sweep has no winner yet, the run no parameters or another objective.
     """
     if sweep_id is not None:
         run_id = find_sweep(sweep_id).tags.get("best_run")
@@ -215,9 +275,14 @@ def recorded_point(plan: Plan, *, sweep_id: str | None = None, run_id: str | Non
             raise ConfigError(f"a sweep's winner is known at its end, but {sweep_id} has none yet.")
     assert run_id is not None
     tracker = MlflowTracker(settings.tracking_uri(), plan.experiment.task)
-    params = tracker.get(run_id).params
-    if not params:
+    record = tracker.get(run_id)
+    if record.tags.get("objective") != plan.experiment.objective:
+        raise ConfigError(
+            f"a point belongs to one objective, {plan.experiment.objective!r} here, but the run "
+            f"{run_id} has {record.tags.get('objective')!r}."
+        )
+    if not record.params:
         raise ConfigError(
             f"a run's point is in its parameters, but {run_id!r} has none. Name the run of a trial."
         )
-    return {name: yaml.safe_load(text) for name, text in params.items()}
+    return {n: yaml.safe_load(text) for n, text in record.params.items() if n not in keep}

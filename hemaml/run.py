@@ -7,8 +7,10 @@ from pathlib import Path
 from hemaml.core.experiment import Plan, load_experiment
 from hemaml.core.search import Assigned, Ending
 from hemaml.core.types import Point
-from hemaml.record import log_model_pictures, open_job, run_tags
-from hemaml.trial import STATUS, run_trial
+from hemaml.data.splits import split_record
+from hemaml.record import log_inputs, log_model_pictures, open_job, run_tags
+from hemaml.training import STATUS
+from hemaml.trial import run_trial
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +59,11 @@ def run(
     tracker = job.tracker
     if outcome.ending == "finished" and not outcome.reused_from:
         written = tracker.reopen(outcome.run_id)
-        written.log_text(plan.yaml()[0], "experiment.yaml")
-        log_model_pictures(job, written, outcome.run_id, "pictures")
-        written.end(STATUS[outcome.ending])
+        try:
+            log_inputs(job, written, split_record(job.folds))
+            log_model_pictures(job, written, outcome.run_id, "pictures")
+        finally:  # it has finished, whatever becomes of its pictures
+            written.end(STATUS[outcome.ending])
     metrics = tracker.get(outcome.run_id).metrics
     return RunResult(
         outcome.run_id, outcome.ending, outcome.reason, dict(metrics), outcome.reused_from

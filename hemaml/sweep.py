@@ -12,15 +12,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from hemaml.core import settings
 from hemaml.core.documents import canonical_json, override
 from hemaml.core.errors import ConfigError
 from hemaml.core.experiment import Plan, load_experiment, plan_from
-from hemaml.core.provenance import environment
-from hemaml.core.search import Assigned, Event, Study, Watch
+from hemaml.core.search import Assigned, Ending, Event, Study, Watch
 from hemaml.core.seeding import derive_seed
 from hemaml.core.tracker import Record, Run
 from hemaml.core.types import Point
@@ -31,10 +29,12 @@ from hemaml.engines.study_figures import study_figures
 from hemaml.engines.workers import evaluate_all
 from hemaml.job import Job
 from hemaml.record import (
+    ended_on_error,
     exclusive,
     find_sweep,
-    log_model_pictures,
+    log_inputs,
     log_pictures,
+    log_winner,
     mean_and_deviation,
     open_job,
     reconcile,
@@ -45,14 +45,13 @@ from hemaml.record import (
     unfinished_sweep,
 )
 from hemaml.tracking.mlflow_tracker import MlflowTracker
-from hemaml.tracking.views import share_view
+from hemaml.tracking.views import trials_view
+from hemaml.training import STATUS
 from hemaml.trial import run_trial
 
 if TYPE_CHECKING:
     import pandas as pd
 
-COLUMNS = ("params_total", "ms_per_image", "train_s")
-"""Metrics that a view shows beside the goals and the paper's."""
 SAME_FOR_ALL_SEEDS = ("best_step", "model_bytes", "params_total", "params_trainable")
 
 
@@ -165,24 +164,20 @@ class OpenSweep:
 
     def search(self, watch: Watch | None = None) -> SweepResult:
         """Runs the engine, then confirms the winner; see `sweep`."""
-        with exclusive(self.job):
-            try:
-                return self._search(watch or _nobody)
-            except BaseException:
-                reconcile(self.job.tracker, self.run.id)
-                self.run.set_tags({"outcome": "interrupted"})
-                self.run.end("KILLED")
-                raise
+        tracker, run = self.job.tracker, self.run
+        with exclusive(self.job), ended_on_error(tracker, run, self.id):
+            return self._search(watch or _nobody)
 
     def _search(self, watch: Watch) -> SweepResult:
         job, plan = self.job, self.plan
         assert plan.space is not None
-        reconcile(job.tracker, self.run.id)
+        reconcile(job.tracker, self.run.id, self.id)
         self.run.set_tags({"outcome": "running"})
         evaluate = partial(run_trial, job)
         optuna_engine.search(evaluate, plan.space, plan.experiment.sweep, self.study, watch)
-        reconcile(job.tracker, self.run.id)
+        reconcile(job.tracker, self.run.id, self.id)
         trials = optuna_engine.searched(self.study)
+        _record_the_killed(job, self.run, trials)
         winner = _winner(plan, trials)
         if winner:
             watch(Event("confirming", plan.experiment.sweep.confirm_seeds, winner.point))
@@ -190,7 +185,7 @@ class OpenSweep:
         confirmed = mean_and_deviation([summary(record) for record in seeds])
         _conclude(job, self.study, self.run, trials, winner, confirmed)
         if seeds:
-            _log_winner(job, self.run, seeds[0])
+            log_winner(job, self.run, seeds[0])
         self.run.set_tags({"outcome": "finished" if winner else "no_winner"})
         self.run.end("FINISHED" if winner else "FAILED")
         return SweepResult(
@@ -223,10 +218,20 @@ def open_sweep(
 
 
 def reopen_sweep(
-    sweep_id: str | None, *, experiment: str | None = None, overrides: Sequence[str] = ()
+    sweep_id: str | None, *, experiment: Path | None = None, overrides: Sequence[str] = ()
 ) -> OpenSweep:
-    """Opens a sweep again, by its id or as the latest unfinished one of an experiment's name."""
-    record = find_sweep(sweep_id) if sweep_id else unfinished_sweep(experiment or "")
+    """Opens a sweep again, by its id or as the latest unfinished one of an experiment file.
+
+    Raises:
+        UnknownName: No such sweep.
+        ConfigError: Another process runs it, an override leaves the `sweep:` section, or the data
+            is no longer what the sweep began on.
+    """
+    if sweep_id:
+        record = find_sweep(sweep_id)
+    else:
+        assert experiment is not None
+        record = unfinished_sweep(experiment.resolve().parent.name, experiment.stem)
     plan = stored_plan(record)
     assert plan.space is not None
     document = plan.experiment.document()
@@ -240,9 +245,21 @@ def reopen_sweep(
     job = open_job(
         plan_from(document, plan.space.model_dump(mode="json")), sweep_id=record.tags["sweep"]
     )
+    _check_same_data(job, record)
+    lent = json.loads(record.tags.get("warm_start", "[]"))
     with exclusive(job):  # tells before the record is touched
         run = job.tracker.reopen(record.id)
-    return OpenSweep(replace(job, parent=run.id), study_of(job, ()), run)
+    return OpenSweep(replace(job, parent=run.id), study_of(job, tuple(lent)), run)
+
+
+def _check_same_data(job: Job, record: Record) -> None:
+    now = run_tags(job)
+    for name in ("data_digest", "held_out_digest", "split_digest"):
+        if record.tags[name] != now[name]:
+            raise ConfigError(
+                f"a sweep goes on with the data it began on, but its {name} was "
+                f"{record.tags[name]} and is {now[name]}. Restore the data, or start a new sweep."
+            )
 
 
 def study_of(job: Job, warm_start: tuple[str, ...] = ()) -> Study:
@@ -259,6 +276,17 @@ def study_of(job: Job, warm_start: tuple[str, ...] = ()) -> Study:
 
 def _nobody(event: Event) -> None:
     """Watches nothing."""
+
+
+def _record_the_killed(job: Job, run: Run, trials: Sequence[Searched]) -> None:
+    """Trials that killed their workers left a run that says interrupted; the study knows more."""
+    for trial in trials:
+        if trial.ending == "failed" and not trial.run_id:
+            tags = {"kind": "trial", "trial": str(trial.number)}
+            for record in job.tracker.find(tags, parent=run.id):
+                killed = job.tracker.reopen(record.id)
+                killed.set_tags({"outcome": trial.ending, "reason": trial.reason})
+                killed.end(STATUS["failed"])
 
 
 def _winner(plan: Plan, trials: Sequence[Searched]) -> Searched | None:
@@ -278,6 +306,12 @@ def _confirm(job: Job, run: Run, winner: Searched) -> list[Record]:
     finished = [outcome for outcome in outcomes if outcome.ending == "finished"]
     if len(finished) < num:
         run.set_tags({"unconfirmed": f"{num - len(finished)} of {num} seeds did not finish"})
+    used = {outcome.run_id for outcome in outcomes}
+    for record in job.tracker.find({"kind": "confirm"}, parent=run.id):
+        if record.id not in used:  # of a winner that a resumed search has beaten
+            old = job.tracker.reopen(record.id)
+            old.set_tags({"kind": "superseded"})
+            old.end(STATUS[cast(Ending, record.tags["outcome"])])
     return [job.tracker.get(outcome.run_id) for outcome in finished]
 
 
@@ -298,27 +332,15 @@ def _conclude(
     best: dict[str, object] = {}
     if winner is not None:  # tags, since a resumed sweep may find a better one
         best = {"best_trial": winner.number, "best_run": winner.run_id}
-        best |= {f"best.{name}": value for name, value in winner.point.items()}
+        best |= {f"best.{name}": winner.point.get(name, "") for name in job.plan.space or ()}
     run.set_tags({**best, "mlflow.note.content": sweep_note(job, trials, winner, confirmed)})
-
-
-def _log_winner(job: Job, run: Run, seed: Record) -> None:
-    """Pictures and servable model of the first confirmation seed: not of the best, no picking."""
-    from hemaml.tracking.serving_model import log_model  # imports a second's worth of MLflow
-
-    source = seed.tags.get("reused_from", seed.id)
-    log_model_pictures(job, run, source, "winner")
-    assert isinstance(job.tracker, MlflowTracker)
-    with TemporaryDirectory() as folder:
-        weights = job.tracker.download(source, "weights", Path(folder))
-        image = job.folds[0].val.images[0]
-        log_model(job.tracker, run.id, job.plan.experiment.objective, weights, image)
 
 
 def _open_run(job: Job, study: Study) -> Run:
     """The sweep's run with all that is known before it starts."""
     plan, how = job.plan, job.plan.experiment.sweep
     assert plan.space is not None
+    assert isinstance(job.tracker, MlflowTracker)
     tags = {
         "kind": "sweep",
         "sweep": job.sweep,
@@ -326,7 +348,8 @@ def _open_run(job: Job, study: Study) -> Run:
         "study": study.name,
         "space_digest": plan.space.digest,
         "goals": _goals(plan),
-        "view": _trials_view(job),
+        "view": trials_view(job.tracker, plan, job.sweep),
+        "warm_start": json.dumps(study.warm_start),
         "engine": how.engine,
         "sampler": how.sampler,
         "pruner": how.pruner,
@@ -334,30 +357,10 @@ def _open_run(job: Job, study: Study) -> Run:
         **run_tags(job),
     }
     run = job.tracker.start(job.sweep, tags)
-    experiment_yaml, space_yaml = plan.yaml()
-    run.log_text(experiment_yaml, "experiment.yaml")
-    run.log_text(space_yaml, "search_space.yaml")
-    run.log_text(json.dumps(split_record(job.folds), indent=1), "split.json")
-    run.log_text(json.dumps(environment(), indent=1), "environment.json")
-    run.log_dataset(plan.objective.task.held_out(job.data)[0], "search")
+    with ended_on_error(job.tracker, run):
+        log_inputs(job, run, split_record(job.folds))
+        run.log_dataset(plan.objective.task.held_out(job.data)[0], "search")
     return run
-
-
-def _trials_view(job: Job) -> str:
-    """A view of the sweep's trials by their first goal, with what was searched."""
-    plan = job.plan
-    assert isinstance(job.tracker, MlflowTracker)
-    assert plan.space is not None
-    named = [goal.metric for goal in plan.goals] + list(plan.experiment.paper)
-    metrics = [name for name in dict.fromkeys(named) if name != "source"]
-    return share_view(
-        job.tracker,
-        filter=f"tags.sweep = '{job.sweep}' and tags.kind = 'trial'",
-        order_by=plan.goals[0].metric,
-        descending=plan.goals[0].direction == "maximize",
-        metrics=[*metrics, *(name for name in COLUMNS if name not in metrics)],
-        params=list(plan.space),
-    )
 
 
 def _goals(plan: Plan) -> str:

@@ -2,6 +2,8 @@
 
 import json
 from copy import deepcopy
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +14,8 @@ from hemaml.core.experiment import plan_from
 from hemaml.doctor import examine_sweep
 from hemaml.sweep import open_sweep, reopen_sweep
 from hemaml.tracking.mlflow_tracker import MlflowTracker
+
+STUB = Path("experiments/stub/stub.yaml")
 
 
 def plan(space=None, **sweep_and_params):
@@ -182,7 +186,7 @@ def test_resume_continues_the_interrupted_trial_and_duplicates_nothing(stub):
     stub.on_step.clear()
     steps = []
     stub.on_step.append(steps.append)
-    result = reopen_sweep(None, experiment="stub").search()
+    result = reopen_sweep(None, experiment=STUB).search()
     assert steps[:2] == [2, 3]  # from the last checkpoint, not from the start
     after = children(result, "trial")
     assert [run.id for run in after[:4]] == [run.id for run in runs]
@@ -191,6 +195,92 @@ def test_resume_continues_the_interrupted_trial_and_duplicates_nothing(stub):
     assert sorted(point.step for point in history) == [0, 1, 2, 3]
     assert tracker().get(result.run_id).status == "FINISHED"
     assert agree(result.id)
+
+
+def test_a_trial_killed_before_its_first_checkpoint_logs_each_step_once(stub):
+    stub.on_step.append(kill_at(3))
+    opened = open_sweep(plan(checkpoint_seconds=1000, trials=1, confirm_seeds=0))
+    with pytest.raises(Killed):
+        opened.search()
+    stub.on_step.clear()
+    result = reopen_sweep(opened.id).search()
+    (run,) = children(result, "trial")
+    history = tracker()._client.get_metric_history(run.id, "val/score")
+    assert sorted(point.step for point in history) == [0, 1, 2, 3]
+    assert run.tags["outcome"] == "finished" and run.tags["reason"] == ""
+
+
+@pytest.mark.parametrize("folds", [1, 3])
+def test_a_trial_killed_after_its_last_step_is_finished_not_diverged(stub, monkeypatch, folds):
+    import hemaml.training
+
+    def dies(model, fold):
+        raise Killed
+
+    document = {**deepcopy(stub.EXPERIMENT), "split": {"folds": folds}}
+    opened = open_sweep(plan_from(document, stub.SPACE))
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(hemaml.training, "_ms_per_image", dies)
+        opened.search()
+    everything = tracker().find({})
+    assert not [run for run in everything if run.status == "RUNNING"]  # folds included
+    trained = len(stub.trained)
+    result = reopen_sweep(opened.id).search()
+    assert [trial.ending for trial in result.searched] == ["finished"] * 6
+    assert len(stub.trained) == trained + folds * 5 + folds * 2 + folds  # trial 0: no step again
+    assert not [run for run in tracker().find({}) if run.status == "RUNNING"]
+    assert agree(result.id)
+
+
+def test_a_kill_between_outcome_and_status_keeps_the_outcome(stub, monkeypatch):
+    from hemaml.tracking.mlflow_tracker import MlflowRun
+
+    opened = open_sweep(plan(confirm_seeds=0))
+    end, ended = MlflowRun.end, []
+
+    def dies(self, status):
+        ended.append(status)
+        if len(ended) == 3:
+            raise Killed
+        end(self, status)
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(MlflowRun, "end", dies)
+        opened.search()
+    result = reopen_sweep(opened.id).search()
+    assert len(stub.trained) == 6  # the third was finished already
+    assert {run.tags["outcome"] for run in children(result, "trial")} == {"finished"}
+    assert agree(result.id)
+
+
+def test_a_goal_that_is_not_finite_is_a_divergence(stub, monkeypatch):
+    import hemaml.training
+
+    values = iter([1.0, float("nan"), 2.0, 1.0, 1.0])
+    monkeypatch.setattr(hemaml.training, "_ms_per_image", lambda model, fold: next(values))
+    goals = [{"metric": "ms_per_image", "direction": "minimize"}]
+    result = hemaml.sweep(plan(goals=goals, trials=3, confirm_seeds=2))
+    assert [t.ending for t in result.searched] == ["finished", "diverged", "finished"]
+    assert "ms_per_image must be finite" in result.searched[1].reason
+    assert agree(result.id)
+
+
+def test_resume_refuses_other_data(stub, monkeypatch):
+    result = hemaml.sweep(plan())
+    read = stub.task.read
+    changed = replace(stub.task, read=lambda section: read({"count": 23}))
+    monkeypatch.setattr(stub, "objective", replace(stub.objective, task=changed))
+    with pytest.raises(ConfigError, match="goes on with the data it began on"):
+        hemaml.resume(result.id)
+
+
+def test_a_better_winner_after_a_resume_replaces_the_confirmation(stub):
+    first = hemaml.sweep(plan(trials=2))
+    more = hemaml.resume(first.id, overrides=["sweep.trials=25"])
+    assert more.values > first.values
+    confirms = children(more, "confirm")
+    assert len(confirms) == 2 and {run.params["x"] for run in confirms} == {str(more.best["x"])}
+    assert len(children(more, "superseded")) == 2
 
 
 def test_an_interrupted_and_resumed_trial_equals_an_uninterrupted_one(stub):
@@ -202,14 +292,13 @@ def test_an_interrupted_and_resumed_trial_equals_an_uninterrupted_one(stub):
     with pytest.raises(Killed):
         open_sweep(plan(confirm_seeds=0)).search()
     stub.on_step.clear()
-    resumed = reopen_sweep(None, experiment="stub").search()
+    resumed = reopen_sweep(None, experiment=STUB).search()
     assert [trial.values for trial in resumed.searched][:3] == values[:3]
 
 
 def test_a_run_that_finished_unheard_is_not_trained_again(stub):
     """The process died between the end of the run and the study hearing of it."""
     opened = open_sweep(plan())
-    original = type(opened.job.tracker).get
     ended = []
 
     def watch(event):
@@ -231,7 +320,7 @@ def test_a_run_that_finished_unheard_is_not_trained_again(stub):
             opened.search(watch)
     finally:
         engine._Search._tell = tell
-    assert original and len(ended) == 2 and len(stub.trained) == 3
+    assert len(ended) == 2 and len(stub.trained) == 3
     result = reopen_sweep(opened.id).search()
     assert len(stub.trained) == 6 + 2  # three more trials, two confirmations; trial 2 not again
     assert [trial.ending for trial in result.searched] == ["finished"] * 6
@@ -247,7 +336,7 @@ def test_resume_of_a_finished_sweep_adds_trials(stub):
 
 def test_resume_says_what_it_cannot_do(stub):
     with pytest.raises(ConfigError, match="has none"):
-        reopen_sweep(None, experiment="stub")
+        reopen_sweep(None, experiment=STUB)
     result = hemaml.sweep(plan())
     with pytest.raises(ConfigError, match=r"only `sweep\.\*` may be set"):
         hemaml.resume(result.id, overrides=["params.epochs=9"])
@@ -272,6 +361,8 @@ def test_warm_start_learns_from_sweeps_of_the_same_question_only(stub):
     hemaml.sweep(plan())
     result = hemaml.sweep(plan(sampler="tpe"), warm_start=True)
     assert len(result.searched) == 6 and agree(result.id)
+    own = result.trials()
+    assert result.best == {"x": own.loc[own["score"].idxmax(), "x"]}  # never a lent one
     other = {"x": {"type": "float", "low": 0, "high": 0.9}}
     with pytest.raises(ConfigError, match="needs an earlier sweep"):
         hemaml.sweep(plan(other), warm_start=True)
@@ -331,7 +422,8 @@ def test_the_winner_is_a_servable_model_that_needs_no_pickle(stub, monkeypatch):
     run = tracker()._client.get_run(result.run_id)
     uri = f"models:/{run.outputs.model_outputs[0].model_id}"
     mlflow.set_tracking_uri(settings.tracking_uri())
-    images = np.zeros((3, 8, 8, 3), dtype=np.uint8)
-    predicted = mlflow.pyfunc.load_model(uri).predict(images)
+    served = mlflow.pyfunc.load_model(uri)
+    assert served.predict(np.zeros((1, 20, 11, 3), dtype=np.uint8)).shape == (1, 2)  # any size
+    predicted = served.predict(np.zeros((3, 8, 8, 3), dtype=np.uint8))
     assert predicted.shape == (3, 2)
     assert predicted[0, 0] == pytest.approx(result.best["x"])

@@ -122,6 +122,9 @@ def override(document: Mapping[str, Any], assignment: str) -> dict[str, Any]:
         section = section.setdefault(part, {})
         if not isinstance(section, dict):
             raise ConfigError(f"`--set {assignment}`: {part!r} is a value, not a section.")
-    section[last] = yaml.safe_load(text)
+    try:
+        section[last] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"`--set {assignment}`: the value must be YAML, but: {error}") from error
     result: dict[str, Any] = changed
     return result

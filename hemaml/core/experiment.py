@@ -155,6 +155,11 @@ def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Plan:
     for assignment in overrides:
         document = override(document, assignment)
     experiment = validated(Experiment, document, path.name)
+    if len(path.resolve().parents) < 3:
+        raise ConfigError(
+            f"an experiment lies in experiments/<task>/, but got {str(path)!r}: its search space "
+            "is looked for beside the experiments folder."
+        )
     space_path = (
         path.resolve().parents[2]
         / "search_spaces"
@@ -197,10 +202,7 @@ def check_plan(plan: Plan) -> None:
         plan.params({})
         return
     for point in plan.experiment.sweep.first:
-        for name in point:
-            if name not in plan.space.root:
-                raise UnknownName("parameter in `sweep.first`", name, plan.space)
-        plan.params(point)
+        plan.params(plan.space.coerce(point))
     sizes = [plan.objective.size(plan.params(corner)) for corner in plan.space.corners()]
     limit = plan.experiment.sweep.max_params
     if limit is not None and min(sizes) > limit:

@@ -8,7 +8,7 @@ from hemaml.core.documents import canonical_json
 from hemaml.core.types import Frozen
 
 COMPUTES = ("core", "data", "nn", "ops", "tasks", "objectives")
-"""Packages whose code a trial's result depends on."""
+"""Packages whose code a trial's result depends on, besides the modules that train."""
 
 
 def trial_key(
@@ -38,8 +38,8 @@ def code_digest() -> str:
     """
     root = Path(__file__).parents[1]
     hasher = hashlib.blake2b(digest_size=16)
-    for package in COMPUTES:
-        for path in sorted((root / package).rglob("*.py")):
-            hasher.update(str(path.relative_to(root)).encode())
-            hasher.update(path.read_bytes())
+    files = [path for package in COMPUTES for path in sorted((root / package).rglob("*.py"))]
+    for path in [*files, *(root / f"{name}.py" for name in ("job", "training", "trial"))]:
+        hasher.update(str(path.relative_to(root)).encode())
+        hasher.update(path.read_bytes())
     return hasher.hexdigest()

@@ -82,7 +82,19 @@ class FloatRange(_Range):
 
     def suggest(self, trial: Suggests, name: str) -> Scalar:
         """One value from the sampler."""
-        return trial.suggest_float(name, self.low, self.high, step=self.step, log=self.log)
+        return float(trial.suggest_float(name, self.low, self.high, step=self.step, log=self.log))
+
+    def coerce(self, name: str, value: object) -> Scalar:
+        """A value given by hand as the float it stands for. Raises `ConfigError` outside."""
+        try:
+            number = float(value)  # type: ignore[arg-type]
+        except (TypeError, ValueError):
+            number = float("nan")
+        if isinstance(value, bool) or not self.low <= number <= self.high:
+            raise ConfigError(
+                f"{name!r} must lie between {self.low} and {self.high}, but got {value!r}."
+            )
+        return number
 
     def grid(self, name: str) -> list[Scalar]:
         """All values; needs `step`."""
@@ -105,7 +117,18 @@ class IntRange(_Range):
 
     def suggest(self, trial: Suggests, name: str) -> Scalar:
         """One value from the sampler."""
-        return trial.suggest_int(name, self.low, self.high, step=self.step, log=self.log)
+        return int(trial.suggest_int(name, self.low, self.high, step=self.step, log=self.log))
+
+    def coerce(self, name: str, value: object) -> Scalar:
+        """A value given by hand. Raises `ConfigError` where the range does not have it."""
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        if not whole or value not in range(self.low, self.high + 1, self.step):
+            raise ConfigError(
+                f"{name!r} must be a whole number from {self.low} to {self.high} in steps of "
+                f"{self.step}, but got {value!r}."
+            )
+        assert isinstance(value, int)
+        return value
 
     def grid(self, name: str) -> list[Scalar]:
         """All values."""
@@ -134,6 +157,13 @@ class Choice(_Dimension):
         """One value from the sampler."""
         chosen: Scalar = trial.suggest_categorical(name, self.choices)
         return chosen
+
+    def coerce(self, name: str, value: object) -> Scalar:
+        """A value given by hand. Raises `ConfigError` where it is none of the choices."""
+        for choice in self.choices:
+            if type(choice) is type(value) and choice == value:
+                return choice
+        raise ConfigError(f"{name!r} must be one of {self.choices}, but got {value!r}.")
 
     def grid(self, name: str) -> list[Scalar]:
         """All values."""
@@ -192,6 +222,18 @@ class Space(RootModel[dict[str, Dimension]]):
             if dimension.active(point):
                 point[name] = dimension.suggest(trial, name)
         return point
+
+    def coerce(self, point: Mapping[str, object]) -> Point:
+        """A point given by hand, perhaps in part, as the sampler would give it.
+
+        Raises:
+            UnknownName: A name that is not searched.
+            ConfigError: A value outside its range.
+        """
+        for name in point:
+            if name not in self.root:
+                raise UnknownName("searched parameter", name, self.root)
+        return {name: self.root[name].coerce(name, value) for name, value in point.items()}
 
     def grid(self, seed: int = 0) -> list[Point]:
         """All points of the grid once, in an order drawn by the seed.

@@ -6,6 +6,7 @@ taken up again under its own number.
 """
 
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ import optuna
 from optuna.samplers import BaseSampler
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
 
 from hemaml.core.errors import ConfigError, StoreError
 from hemaml.core.experiment import Sweep
@@ -29,6 +31,10 @@ MAX_DEATHS = 2
 """Workers a trial may kill before it is recorded as failed."""
 WARM = "warm_start"
 """User attribute of a trial that an earlier study lent."""
+LENT = "lent"
+"""User attribute: which trial of which study it was."""
+READY = "ready"
+"""User attribute of a study that has its first points and all that was lent to it."""
 STATES = {
     "finished": TrialState.COMPLETE,
     "pruned": TrialState.PRUNED,
@@ -49,8 +55,7 @@ def search(evaluate: Evaluate, space: Space, sweep: Sweep, study: Study, watch: 
         ConfigError: A study to start from does not exist.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    with _storage_errors(study.storage):
-        _Search(evaluate, space, sweep, study, watch).run()
+    _Search(evaluate, space, sweep, study, watch).run()
 
 
 class _Search:
@@ -63,10 +68,13 @@ class _Search:
         self.space = space
         self.sweep = sweep
         self.watch = watch
-        self.study = open_study(space, sweep, study)
-        self.interrupted = self._own(TrialState.RUNNING)
+        self.storage = study.storage
+        with _storage_errors(self.storage):
+            self.study = open_study(space, sweep, study)
+            self.interrupted = self._own(TrialState.RUNNING)
         self.deadline = time.monotonic() + sweep.hours * 3600 if sweep.hours else float("inf")
         self.open: dict[int, Trial] = {}
+        self.points: dict[int, Point] = {}
         self.deaths: dict[int, int] = {}
 
     def run(self) -> None:
@@ -131,7 +139,7 @@ class _Search:
     def _lose(self, trial: Trial, exit_code: int | None) -> None:
         """Puts the trial of a dead worker first in the queue, or ends it after the second death."""
         deaths = self.deaths[trial.number] = self.deaths.get(trial.number, 0) + 1
-        self.watch(Event("lost", trial.number, trial.params))
+        self.watch(Event("lost", trial.number, self.points[trial.number]))
         if deaths < MAX_DEATHS:
             self.interrupted.insert(0, trial)
             return
@@ -143,15 +151,17 @@ class _Search:
 
     def _next(self) -> Trial | None:
         """The trial to work on now, or None where a limit is reached."""
-        if self.interrupted:
-            trial = self.interrupted.pop(0)
-        elif self._may_start():
-            trial = self.study.ask()
-        else:
-            return None
-        self.space.suggest(trial)
+        with _storage_errors(self.storage):
+            if self.interrupted:
+                trial = self.interrupted.pop(0)
+            elif self._may_start():
+                trial = self.study.ask()
+            else:
+                return None
+            # Not `trial.params`: what was given by hand as 5 is 5.0 once it has been stored.
+            self.points[trial.number] = self.space.suggest(trial)
         self.open[trial.number] = trial
-        self.watch(Event("started", trial.number, trial.params))
+        self.watch(Event("started", trial.number, self.points[trial.number]))
         return trial
 
     def _may_start(self) -> bool:
@@ -167,27 +177,31 @@ class _Search:
         return [Trial(self.study, t._trial_id) for t in own_trials(self.study, state)]
 
     def _assigned(self, trial: Trial) -> Assigned:
-        return Assigned(trial.number, dict(trial.params))
+        return Assigned(trial.number, self.points[trial.number])
 
     def _report(self, trial: Trial, step: int, value: float) -> bool:
         """Passes a value on; whether the trial shall stop."""
-        self.watch(Event("reported", trial.number, trial.params, step, value))
+        self.watch(Event("reported", trial.number, self.points[trial.number], step, value))
         if len(self.study.directions) > 1:  # Optuna takes no reports there
             return False
-        trial.report(value, step)
-        return trial.should_prune()
+        with _storage_errors(self.storage), warnings.catch_warnings():
+            # A continued trial repeats the steps after its checkpoint; the first report counts.
+            warnings.filterwarnings("ignore", "The reported value is ignored")
+            trial.report(value, step)
+            return trial.should_prune()
 
     def _tell(self, trial: Trial, outcome: Outcome) -> None:
-        for name in ("ending", "run_id", "key", "reason", "reused_from"):
-            if text := getattr(outcome, name):
-                trial.set_user_attr(name, text)
-        if outcome.excess is not None:
-            trial.set_constraint("max_params", float(outcome.excess))
-        state = STATES.get(outcome.ending, TrialState.FAIL)
-        values = list(outcome.values) if state == TrialState.COMPLETE else None
-        self.study.tell(trial, values, state)
+        with _storage_errors(self.storage):
+            for name in ("ending", "run_id", "key", "reason", "reused_from"):
+                if text := getattr(outcome, name):
+                    trial.set_user_attr(name, text)
+            if outcome.excess is not None:
+                trial.set_constraint("max_params", float(outcome.excess))
+            state = STATES.get(outcome.ending, TrialState.FAIL)
+            values = list(outcome.values) if state == TrialState.COMPLETE else None
+            self.study.tell(trial, values, state)
         self.open.pop(trial.number, None)
-        self.watch(Event("ended", trial.number, trial.params, outcome=outcome))
+        self.watch(Event("ended", trial.number, self.points[trial.number], outcome=outcome))
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,10 +222,12 @@ class Searched:
 def searched(study: Study) -> list[Searched]:
     """The study's own trials by number, those that still run included."""
     with _storage_errors(study.storage):
-        opened = optuna.load_study(study_name=study.name, storage=open_storage(study.storage))
+        storage = open_storage(study.storage)
+        if study.name not in optuna.get_all_study_names(storage):
+            return []
+        opened = optuna.load_study(study_name=study.name, storage=storage)
         trials = own_trials(opened)
-    done = [trial for trial in trials if trial.state == TrialState.COMPLETE]
-    best = {trial.number for trial in opened.best_trials} if done else set[int]()
+    best = _best_numbers(opened, trials)
     return [
         Searched(
             trial.number,
@@ -228,6 +244,14 @@ def searched(study: Study) -> list[Searched]:
     ]
 
 
+def _best_numbers(study: optuna.Study, trials: Sequence[FrozenTrial]) -> set[int]:
+    """The best of these trials, or their front: what other studies lent does not compete."""
+    done = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+    alone = optuna.create_study(directions=study.directions)
+    alone.add_trials(done)  # renumbers them
+    return {done[trial.number].number for trial in alone.best_trials} if done else set()
+
+
 _ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 
@@ -235,7 +259,6 @@ def open_study(space: Space, sweep: Sweep, study: Study) -> optuna.Study:
     """The study of this name, created with its first points where there is none."""
     storage = open_storage(study.storage)
     names = optuna.get_all_study_names(storage)
-    exists = study.name in names
     opened = optuna.create_study(
         storage=storage,
         study_name=study.name,
@@ -245,26 +268,36 @@ def open_study(space: Space, sweep: Sweep, study: Study) -> optuna.Study:
     )
     # A sampler seeded alike would suggest after a resume what it suggested at the start.
     opened.sampler = _sampler(sweep, derive_seed(study.seed, "sampler", len(opened.trials)))
-    if exists:
+    if READY in opened.user_attrs:
         return opened
+    lent_before = {trial.user_attrs.get(LENT) for trial in opened.trials}
     for name in study.warm_start:
         if name not in names:
             raise ConfigError(f"a warm start needs an earlier study, but {name!r} does not exist.")
         lent = optuna.load_study(study_name=name, storage=storage)
         for trial in own_trials(lent, TrialState.COMPLETE, TrialState.PRUNED):
-            opened.add_trial(_lend(trial, name))
+            if f"{name}#{trial.number}" not in lent_before:
+                opened.add_trial(_lend(trial, name))
     for point in sweep.first:
-        opened.enqueue_trial(point)
+        opened.enqueue_trial(space.coerce(point), skip_if_exists=True)
     if sweep.sampler == "grid":
         for point in space.grid(seed=study.seed):
             opened.enqueue_trial(point, skip_if_exists=True)
+    opened.set_user_attr(READY, True)  # last: a process killed before it is made up for
     return opened
 
 
 def open_storage(location: str) -> optuna.storages.BaseStorage:
     """An RDB for a URL, else a journal file, which is right for the processes of one machine."""
     if "://" in location:
-        return optuna.storages.RDBStorage(location)
+        try:
+            return optuna.storages.RDBStorage(location)
+        except (ImportError, SQLAlchemyError) as error:
+            raise StoreError(
+                "the study storage must be an RDB that can be reached, with its driver "
+                f"installed, but {location.rpartition('@')[2]} gave: {type(error).__name__}. "
+                "Check HEMAML_STUDY_STORAGE, the server and the driver."
+            ) from error
     Path(location).parent.mkdir(parents=True, exist_ok=True)
     return optuna.storages.JournalStorage(JournalFileBackend(location))
 
@@ -281,7 +314,7 @@ def _lend(trial: FrozenTrial, name: str) -> FrozenTrial:
         values=trial.values,
         params=trial.params,
         distributions=trial.distributions,
-        user_attrs={**trial.user_attrs, WARM: name},
+        user_attrs={**trial.user_attrs, WARM: name, LENT: f"{name}#{trial.number}"},
         system_attrs=trial.system_attrs,
         intermediate_values=trial.intermediate_values,
     )

@@ -16,8 +16,9 @@ from typing import Any
 import mlflow
 import numpy as np
 from mlflow import pyfunc
-from mlflow.models import Model, set_model
+from mlflow.models import Model, ModelSignature, set_model
 from mlflow.pyfunc.model import PythonModel
+from mlflow.types.schema import Schema, TensorSpec
 
 from hemaml.core.objective import load_objective
 from hemaml.core.types import UInt8Array
@@ -69,11 +70,14 @@ def log_model(
         weights: Folder that `Model.save` wrote.
         image: H x W x 3, uint8; an example input, from the data set.
     """
-    from mlflow.models import infer_signature
-
     model = load_objective(objective).model.load(weights)
     example = image[None]
-    signature = infer_signature(example, np.stack(model.predict([image])))
+    (predicted,) = model.predict([image])
+    any_size = [-1] * (predicted.ndim - 1)
+    signature = ModelSignature(
+        Schema([TensorSpec(np.dtype("uint8"), (-1, -1, -1, 3))]),
+        Schema([TensorSpec(np.dtype("float32"), (-1, *any_size, predicted.shape[-1]))]),
+    )
     packages = ("mlflow", "numpy", "safetensors", "torch", "torch-geometric")
     with store_errors(tracker.uri), _ambient(tracker):
         info = Model.log(
@@ -87,7 +91,7 @@ def log_model(
             signature=signature,
             input_example=example,
             pip_requirements=[f"hemaml=={version('hemaml')}"]
-            + [f"{name}=={version(name)}" for name in packages],
+            + [f"{name}=={version(name).partition('+')[0]}" for name in packages],
         )
     uri: str = info.model_uri
     return uri

@@ -11,10 +11,28 @@ import json
 import zlib
 from collections.abc import Sequence
 
+from hemaml.core.experiment import Plan
 from hemaml.tracking.mlflow_tracker import MlflowTracker
 
+COLUMNS = ("params_total", "ms_per_image", "train_s")
+"""Metrics that a view shows beside the goals and the paper's."""
 TAG = "mlflow.sharedViewState."
 LEADING = ("attributes.`Created`", "attributes.`Duration`", "tags.`outcome`")
+
+
+def trials_view(tracker: MlflowTracker, plan: Plan, sweep_id: str) -> str:
+    """A view of a sweep's trials by their first goal, with what was searched; its address."""
+    goal = plan.goals[0]
+    named = [goal.metric for goal in plan.goals] + list(plan.experiment.paper)
+    metrics = [name for name in dict.fromkeys([*named, *COLUMNS]) if name != "source"]
+    return share_view(
+        tracker,
+        filter=f"tags.sweep = '{sweep_id}' and tags.kind = 'trial'",
+        order_by=goal.metric,
+        descending=goal.direction == "maximize",
+        metrics=metrics,
+        params=list(plan.space or ()),
+    )
 
 
 def share_view(

@@ -84,6 +84,7 @@ def test_share_of_a_long_trial(benchmark, job, stub):
         how = {"checkpoint_seconds": checkpoint_seconds}
         document = {**stub.EXPERIMENT, "params": {"epochs": SLOW_STEPS}, "sweep": how}
         slow = replace(job, plan=plan_from(document, stub.SPACE))
+        _ = slow.folds, slow.tracker  # a replaced job opens its tools anew
         seconds = seconds_of_trial(slow, number) - sum(slept)
         assert len(slept) == SLOW_STEPS
         assert seconds > 0

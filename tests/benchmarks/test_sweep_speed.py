@@ -96,7 +96,8 @@ def install(clock):
     clock.wrap("tracking", mlflow, "set_experiment")
     clock.wrap("model", mlflow.pytorch, "log_model")
     clock.wrap("model", serving_model, "log_model")
-    clock.wrap("pictures", sweep, "study_figures", "log_model_pictures")
+    clock.wrap("pictures", sweep, "study_figures")
+    clock.wrap("pictures", import_module("hemaml.record"), "log_model_pictures")
 
 
 def child(system):

@@ -26,7 +26,8 @@ def test_every_command_has_help_and_stands_in_the_readme(name):
     assert command.help
     assert f"`hemaml {name}" in README
     for inner in getattr(command, "commands", {}).values():
-        assert inner.help and f"`{inner.name}`" in README or f"{name} {inner.name}" in README
+        assert inner.help
+        assert f"`{inner.name}`" in README or f"{name} {inner.name}" in README
 
 
 def test_every_command_in_the_readme_exists():

@@ -33,8 +33,9 @@ def test_a_plan_reads_back_equal(stub, document):
         ("objective", "stub.stubb", "unknown objective 'stub.stubb'; known: stub.stub"),
         ("sweep.max_params", 5, "the smallest of its corners has 40 parameters"),
         ("sweep.sampler", "grid", "needs `step` on float 'x'"),
-        ("sweep.first", [{"y": 1}], "unknown parameter in `sweep.first` 'y'"),
-        ("sweep.first", [{"x": 7}], "params.x: .*less than or equal to 1"),
+        ("sweep.first", [{"y": 1}], "unknown searched parameter 'y'; known: x"),
+        ("sweep.first", [{"x": 7}], "'x' must lie between 0.0 and 1.0, but got 7"),
+        ("sweep.first", [{"x": "many"}], "'x' must lie between 0.0 and 1.0, but got 'many'"),
     ],
 )
 def test_faults_are_found_before_a_trial_starts(stub, document, path, value, told):
@@ -73,7 +74,7 @@ def test_overrides_are_read_as_yaml(document):
     assert "new" not in document
 
 
-@pytest.mark.parametrize("assignment", ["epochs", "=3", "objective.x=3"])
+@pytest.mark.parametrize("assignment", ["epochs", "=3", "objective.x=3", "a=[1"])
 def test_overrides_that_make_no_sense_are_told(document, assignment):
     with pytest.raises(ConfigError, match="--set"):
         override(document, assignment)
@@ -82,3 +83,10 @@ def test_overrides_that_make_no_sense_are_told(document, assignment):
 def test_an_unknown_experiment_lists_the_known_ones(workplace):
     with pytest.raises(ConfigError, match=r"unknown experiment .*smgn\.yaml.*known: .*smgnn\.yaml"):
         load_experiment("experiments/wbc_segmentation/smgn.yaml")
+
+
+def test_an_experiment_anywhere_can_be_run(tmp_path):
+    path = tmp_path / "stub.yaml"
+    path.write_text("objective: wbc_segmentation.smgnn\nquestion: Why?\ndata: {reader: smears}\n")
+    plan = load_experiment(path)  # has no space, can be run
+    assert plan.space is None

@@ -106,3 +106,25 @@ def test_an_unknown_space_lists_the_known_ones(tmp_path):
     (tmp_path / "task" / "smgnn.yaml").write_text("x: {type: int, low: 0, high: 1}")
     with pytest.raises(ConfigError, match="known: task/smgnn.yaml"):
         load_space(tmp_path / "task" / "smgn.yaml")
+
+
+@pytest.mark.parametrize(
+    ("point", "told"),
+    [
+        ({"lr": 1}, "'lr' must lie between 0.0001 and 0.1, but got 1"),
+        ({"lr": True}, "'lr' must lie between"),
+        ({"conv": "sage"}, "'conv' must be one of"),
+        ({"conv": 3.0}, "'conv' must be one of"),
+        ({"heads": 9}, "'heads' must be a whole number from 1 to 8"),
+        ({"heads": 2.5}, "'heads' must be a whole number"),
+        ({"head": 2}, "unknown searched parameter 'head'; known: heads"),
+    ],
+)
+def test_points_given_by_hand_lie_in_the_space(point, told):
+    with pytest.raises(ConfigError, match=told):
+        space_of(YAML).coerce(point)
+
+
+def test_points_given_by_hand_become_what_a_sampler_gives():
+    point = space_of(YAML).coerce({"lr": "1e-2", "conv": None, "heads": 8})
+    assert point == {"lr": 0.01, "conv": None, "heads": 8} and type(point["lr"]) is float

@@ -14,7 +14,13 @@ from hemaml.core.task import Fold
 from hemaml.data.augment import NUM_CODES, apply_dihedral, random_dihedral
 from hemaml.nn.parameters import count_parameters
 from hemaml.objectives.wbc_segmentation import smgnn
-from hemaml.objectives.wbc_segmentation._regions import Regions, collate, regions
+from hemaml.objectives.wbc_segmentation._regions import (
+    Regions,
+    _turned_positions,
+    collate,
+    padded,
+    regions,
+)
 from hemaml.objectives.wbc_segmentation.smgnn import Params, SmgnnModel, build, fit, joint_loss
 from hemaml.ops.clean_up import clean_up
 from hemaml.ops.losses import dice_loss
@@ -124,6 +130,20 @@ def test_turning_a_batch_is_turning_its_images(smears, code):
     assert torch.equal(turned.labels, expected.labels)
     assert torch.equal(turned.pixels, expected.pixels)
     assert torch.equal(turned.graph.neighbours, expected.graph.neighbours)
+
+
+@pytest.mark.parametrize("code", range(NUM_CODES))
+def test_positions_turn_with_images_that_are_no_squares(code):
+    rows, columns = np.indices((3, 5), dtype=np.float32)
+    image = np.stack([rows - 1, columns - 2], axis=2)  # each pixel holds its own position
+    height, width = (5, 3) if code & 4 else (3, 5)
+    moved = padded([image], torch.tensor([code]), fill=9)[0]
+    content = moved[:, :height, :width].reshape(2, -1).t()
+    rows, columns = np.indices((height, width), dtype=np.float32).reshape(2, -1)
+    places = torch.from_numpy(np.stack([rows - (height - 1) / 2, columns - (width - 1) / 2], 1))
+    codes = torch.full((15,), code)
+    assert torch.equal(_turned_positions(content, codes), places)
+    assert (moved == 9).sum() == 2 * (moved[0].numel() - 15)
 
 
 def turn(array, code):

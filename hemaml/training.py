@@ -1,0 +1,314 @@
+"""The fits of one trial, one a fold, in lockstep: logged, kept, reported, checkpointed.
+
+A report to the engine is the mean over all folds, so pruning sees what the final score will be
+made of.
+"""
+
+import logging
+import math
+import time
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext, suppress
+from dataclasses import replace
+from pathlib import Path
+from statistics import fmean, median
+
+from hemaml.core.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from hemaml.core.errors import (
+    Diverged,
+    OutOfMemory,
+    StoreError,
+    UnknownName,
+)
+from hemaml.core.experiment import Plan
+from hemaml.core.memory import PeakMemory
+from hemaml.core.objective import Context, Model, Step
+from hemaml.core.search import Ending, Outcome, Report, Stopped
+from hemaml.core.seeding import derive_seed, seed_everything
+from hemaml.core.task import Fold
+from hemaml.core.tracker import Run, Status
+from hemaml.core.types import Frozen
+from hemaml.job import Job
+
+logger = logging.getLogger(__name__)
+
+STATUS: dict[Ending, Status] = {
+    "finished": "FINISHED",
+    "pruned": "KILLED",
+    "over_budget": "KILLED",
+    "interrupted": "KILLED",
+    "diverged": "FAILED",
+    "out_of_memory": "FAILED",
+    "failed": "FAILED",
+}
+"""How an ending shows in the tracking store; the tag `outcome` has the ending itself."""
+TIMED_IMAGES = 8
+SUMMARY = (
+    "best_step", "epoch_s", "model_bytes", "ms_per_image", "params_total", "params_trainable",
+    "peak_memory_mb", "train_s",
+)  # fmt: skip
+"""Metrics of a finished trial besides its scores."""
+
+
+class GoalError(UnknownName):
+    """A goal that is neither a score nor in the summary: wrong for every trial."""
+
+
+class Training:
+    """The fits of one trial and what is kept of them.
+
+    Args:
+        job: What the trial belongs to.
+        params: Its parameters.
+        folds: What to fit on, in lockstep.
+        seed: Of the trial.
+        run: Written while it trains; not ended here.
+        report: Called after each validation.
+        resumed: Whether the run has been written before.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        params: Frozen,
+        folds: Sequence[Fold],
+        seed: int,
+        run: Run,
+        report: Report,
+        *,
+        resumed: bool,
+    ) -> None:
+        self.job = job
+        self.resumed = resumed
+        self.params = params
+        self.folds = folds
+        self.seed = seed
+        self.run_record = run
+        self.report = report
+        self.folder = job.scratch / run.id
+        self.checkpoint = load_checkpoint(self.folder / "checkpoint.pt")
+        self.best = dict(self.checkpoint.best) if self.checkpoint else {}
+        self.best_step = self.checkpoint.best_step if self.checkpoint else -1
+        self.best_folds = list(self.checkpoint.best_folds) if self.checkpoint else []
+        self.seconds = self.checkpoint.seconds if self.checkpoint else 0.0
+        self.fold_runs = self._open_fold_runs()
+        self.epoch_s: list[float] = []
+
+    def run(self, key: str, num_params: int) -> Outcome:
+        """Trains to the end or to what ends it earlier; an unforeseen error keeps its traceback."""
+        import torch
+
+        outcome = Outcome("finished", run_id=self.run_record.id, key=key)
+        try:
+            with PeakMemory(self.job.device) as peak:
+                self._fit()
+            summary = self._summary(num_params) | {"peak_memory_mb": peak.mb}
+            self.run_record.log_metrics(summary)
+            self._keep_model()
+            outcome = replace(outcome, values=goal_values(self.job.plan, summary))
+        except Stopped:
+            outcome = replace(outcome, ending="pruned", reason="stopped by the pruner")
+        except Diverged as error:
+            outcome = replace(outcome, ending="diverged", reason=str(error))
+        except (OutOfMemory, MemoryError, torch.OutOfMemoryError) as error:
+            reason = str(error) or "no memory left"
+            outcome = replace(outcome, ending="out_of_memory", reason=reason)
+        except (StoreError, GoalError):  # no trial of this sweep could succeed
+            self._end_folds("interrupted")
+            raise
+        except Exception as error:
+            logger.exception("trial failed")
+            self.run_record.log_text(traceback.format_exc(), "traceback.txt")
+            reason = f"{type(error).__name__}: {error}"
+            outcome = replace(outcome, ending="failed", reason=reason[:1000])
+        except BaseException:  # Ctrl-C
+            self._end_folds("interrupted")
+            raise
+        for fold_run, scores in zip(self.fold_runs, self.best_folds, strict=False):
+            fold_run.log_metrics(scores)
+        self._end_folds(outcome.ending)
+        return outcome
+
+    def _end_folds(self, ending: Ending) -> None:
+        with suppress(StoreError) if ending == "interrupted" else nullcontext():
+            for fold_run in self.fold_runs:
+                fold_run.set_tags({"outcome": ending})
+                fold_run.end(STATUS[ending])
+
+    def _open_fold_runs(self) -> list[Run]:
+        """One run a fold below the trial's, or none for a single split."""
+        job, parent = self.job, self.run_record.id
+        if len(self.folds) == 1:
+            return []
+        found = {
+            r.tags.get("fold"): r.id for r in job.tracker.find({"kind": "fold"}, parent=parent)
+        }
+        tags = {"kind": "fold", "sweep": job.sweep, "outcome": "running"}
+        return [
+            job.tracker.reopen(found[str(i)])
+            if str(i) in found
+            else job.tracker.start(f"fold-{i}", {**tags, "fold": i}, parent)
+            for i in range(len(self.folds))
+        ]
+
+    def _fit(self) -> None:
+        seed_everything(self.seed)
+        objective, job = self.job.plan.objective, self.job
+        states = self.checkpoint.states if self.checkpoint else [None] * len(self.folds)
+        fits = [
+            objective.fit(
+                self.params,
+                fold,
+                Context(job.device, derive_seed(self.seed, "fold", i), job.cache, state),
+            )
+            for i, (fold, state) in enumerate(zip(self.folds, states, strict=True))
+        ]
+        logged = self._last_logged()
+        started, saved = time.monotonic(), time.monotonic()
+        before = self.seconds
+        for steps, whole in _lockstep(fits, resumed=self.checkpoint is not None):
+            self.seconds = before + time.monotonic() - started
+            self._take(steps, log=_index(steps) > logged)
+            due = time.monotonic() - saved >= job.plan.experiment.sweep.checkpoint_seconds
+            if whole and due:
+                self._save(steps)
+                saved = time.monotonic()
+
+    def _take(self, steps: Sequence[Step], *, log: bool) -> None:
+        """Logs a validation, keeps it if it is the best, then reports: the engine may stop here."""
+        metrics, index = _mean(steps), _index(steps)
+        task = self.job.plan.objective.task
+        self._check_goals(metrics)
+        if log:
+            self.run_record.log_metrics(_curves(metrics), index)
+            for fold_run, step in zip(self.fold_runs, steps, strict=False):
+                fold_run.log_metrics(_curves(step.metrics), index)
+        if "time/epoch_s" in metrics:
+            self.epoch_s.append(metrics["time/epoch_s"])
+        value = metrics[task.primary]
+        if value != value:
+            raise Diverged(f"{task.primary} must be a number, but it is NaN at validation {index}.")
+        sign = 1 if task.direction == "maximize" else -1
+        if not self.best or sign * value > sign * self.best[task.primary]:
+            self.best = _scores(metrics)
+            self.best_step = index
+            self.best_folds = [_scores(step.metrics) for step in steps]
+            for number, step in enumerate(steps):
+                folder = self.folder / f"best-{number}"
+                self._save_model(step.model, folder)
+        goal = self.job.plan.goals[0].metric
+        self.report(index, metrics.get(goal, value))
+
+    def _check_goals(self, metrics: Mapping[str, float]) -> None:
+        known = {*_scores(metrics), *SUMMARY}
+        for goal in self.job.plan.goals:
+            if goal.metric not in known:
+                raise GoalError("metric to optimise", goal.metric, known)
+
+    def _save_model(self, model: Model, folder: Path) -> None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            model.save(folder)
+        except OSError as error:
+            raise StoreError(
+                f"the disk must take a trial's files, but {folder} gave: {error}. "
+                "Free space there, then go on with --resume."
+            ) from error
+
+    def _save(self, steps: Sequence[Step]) -> None:
+        for run in (self.run_record, *self.fold_runs):
+            run.flush()  # a curve must not have a gap after a resume
+        states = [step.state() for step in steps]
+        checkpoint = Checkpoint(
+            _index(steps), states, self.best_step, self.best, self.best_folds, self.seconds
+        )
+        save_checkpoint(self.folder / "checkpoint.pt", checkpoint)
+
+    def _last_logged(self) -> int:
+        if not self.resumed:
+            return -1
+        primary = self.job.plan.objective.task.primary
+        return self.job.tracker.last_step(self.run_record.id, f"val/{primary}")
+
+    def _summary(self, num_params: int) -> dict[str, float]:
+        folder = self.folder / "best-0"
+        model = self.job.plan.objective.model.load(folder)
+        return {
+            **self.best,
+            "best_step": self.best_step,
+            "params_total": num_params,
+            "params_trainable": model.num_trainable,
+            "model_bytes": sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()),
+            "ms_per_image": _ms_per_image(model, self.folds[0]),
+            "train_s": self.seconds,
+            **({"epoch_s": median(self.epoch_s)} if self.epoch_s else {}),
+        }
+
+    def _keep_model(self) -> None:
+        if self.job.keep_model:
+            self.run_record.log_folder(self.folder / "best-0", "weights")
+
+
+def _lockstep(
+    fits: Sequence[Iterator[Step]], *, resumed: bool
+) -> Iterator[tuple[list[Step], bool]]:
+    """The latest step of every fit as long as one goes on, and whether all still do.
+
+    A fit that ended keeps its last step. Fits that go on from their last step yield nothing.
+    """
+    firsts = [next(fit, None) for fit in fits]
+    if resumed and not any(firsts):
+        return
+    latest: list[Step] = [step for step in firsts if step]
+    if len(latest) < len(fits):
+        raise Diverged("a fit must validate at least once, but one ended without a step.")
+    moved = [True] * len(fits)
+    while any(moved):
+        yield list(latest), all(moved)
+        for i, fit in enumerate(fits):
+            step = next(fit, None) if moved[i] else None
+            moved[i] = step is not None
+            latest[i] = step or latest[i]
+
+
+def _index(steps: Sequence[Step]) -> int:
+    return max(step.index for step in steps)
+
+
+def _scores(metrics: Mapping[str, float]) -> dict[str, float]:
+    """The task's scores among a step's metrics."""
+    return {name: value for name, value in metrics.items() if not is_curve(name)}
+
+
+def _curves(metrics: Mapping[str, float]) -> dict[str, float]:
+    """A step's metrics under the names of their curves."""
+    return {name if is_curve(name) else f"val/{name}": v for name, v in metrics.items()}
+
+
+def _mean(steps: Sequence[Step]) -> dict[str, float]:
+    names = steps[0].metrics
+    return {name: fmean(step.metrics[name] for step in steps) for name in names}
+
+
+def _ms_per_image(model: Model, fold: Fold) -> float:
+    """Milliseconds for one image on the CPU, alone and nothing cached: median of a few."""
+    times = []
+    for image in fold.val.images[:TIMED_IMAGES]:
+        started = time.perf_counter()
+        model.predict([image])
+        times.append((time.perf_counter() - started) * 1000)
+    return median(times)
+
+
+def goal_values(plan: Plan, summary: Mapping[str, float]) -> tuple[float, ...]:
+    """The goals' values of a finished trial. Raises `Diverged` where one is no finite number."""
+    for goal in plan.goals:
+        if not math.isfinite(summary[goal.metric]):
+            raise Diverged(f"{goal.metric} must be finite, but it is {summary[goal.metric]}.")
+    return tuple(summary[goal.metric] for goal in plan.goals)
+
+
+def is_curve(name: str) -> bool:
+    """Whether a metric is one of many steps, not of a run's summary."""
+    return name.startswith(("val/", "train/", "time/"))
