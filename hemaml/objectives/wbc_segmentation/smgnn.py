@@ -13,6 +13,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Self
 
 import numpy as np
@@ -44,7 +45,7 @@ from hemaml.ops.clean_up import clean_up
 from hemaml.ops.losses import MetricTarget, dice_loss, superpixel_metric_loss
 from hemaml.ops.region_graph import node_targets
 from hemaml.ops.snic import Connectivity
-from hemaml.ops.superpixels import Method
+from hemaml.ops.superpixels import Method, reconstruction_score
 from hemaml.tasks import wbc_segmentation
 
 NUM_CLASSES = len(wbc_segmentation.CLASSES)
@@ -267,6 +268,7 @@ def fit(params: Params, fold: Fold, context: Context) -> Iterator[Step]:
     how = params.oversegmentation
     train = _labelled(fold.train, how, context.cache)
     known = {array_digest(i): regions(i, how, context.cache) for i in fold.val.images}
+    ceiling = {"iou_reconstruction": _reconstruction(fold.val, known)}
     network = _new_network(params, context)
     model = SmgnnModel(params, network, known)
     draws = {
@@ -289,7 +291,7 @@ def fit(params: Params, fold: Fold, context: Context) -> Iterator[Step]:
         optimiser,
         batches=batches,
         loss=lambda batch: joint_loss(network, batch, params, draws["pairs"]),
-        validate=lambda: wbc_segmentation.score(model, fold.val),
+        validate=lambda: {**wbc_segmentation.score(model, fold.val), **ceiling},
         model=model,
         epochs=params.epochs,
         validate_every=params.validate_every,
@@ -336,6 +338,14 @@ def _labelled(data: Dataset, how: Oversegmentation, cache: Cache) -> list[Labell
         Labelled(item, mask, node_targets(item.labels, mask, num_classes=NUM_CLASSES))
         for item, mask in zip(found, data.masks, strict=True)
     ]
+
+
+def _reconstruction(data: Dataset, known: Mapping[str, Regions]) -> float:
+    """Mean IoU reconstruction score (eq. 2.2): what whole superpixels of this setting can reach."""
+    return fmean(
+        reconstruction_score(known[array_digest(image)].labels, mask, num_classes=NUM_CLASSES)
+        for image, mask in zip(data.images, data.masks, strict=True)
+    )
 
 
 def _batch(items: Sequence[Labelled], *, stretch: bool, codes: Tensor | None) -> Batch:
