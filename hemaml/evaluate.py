@@ -6,7 +6,7 @@ split's own validation part; its test part is read once, after training. These r
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -77,8 +77,7 @@ def evaluate(
     params = plan.params(point or {}).model_dump(mode="json", by_alias=True)
     tags = {"kind": "evaluation", "protocol.paper": "true", "splits": splits, **run_tags(job)}
     run = job.tracker.start(f"{plan.experiment.name}-evaluation", tags)
-    job = replace(
-        job,
+    job = job.but(
         kind="split",
         parent=run.id,
         sweep="",

@@ -1,7 +1,7 @@
 """What all trials of a sweep share: the plan, and the tools that each process opens for itself."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -49,6 +49,15 @@ class Job:
 
     def __getstate__(self) -> dict[str, Any]:
         return {f.name: getattr(self, f.name) for f in fields(self)}  # opened tools stay here
+
+    def but(self, **changes: Any) -> "Job":
+        """A job that differs, of the same plan: what this one has opened and read goes along."""
+        assert "plan" not in changes
+        other = replace(self, **changes)
+        for name in ("tracker", "cache", "data", "folds", "device"):
+            if name in self.__dict__:
+                other.__dict__[name] = self.__dict__[name]
+        return other
 
     @cached_property
     def tracker(self) -> Tracker:

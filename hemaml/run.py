@@ -1,7 +1,7 @@
 """One point of an experiment, trained and recorded with its pictures and weights."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from hemaml.core.experiment import Plan, load_experiment
@@ -54,7 +54,7 @@ def run(
     job = open_job(plan)
     tags = {str(key): str(value) for key, value in run_tags(job).items()}
     note = {"mlflow.note.content": plan.experiment.question}
-    job = replace(job, kind="run", keep_model=True, sweep="", tags={**tags, **note})
+    job = job.but(kind="run", keep_model=True, sweep="", tags={**tags, **note})
     outcome = run_trial(job, Assigned(0, point or {}, seed), lambda step, value: None)
     tracker = job.tracker
     if outcome.ending == "finished" and not outcome.reused_from:

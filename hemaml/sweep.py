@@ -9,7 +9,7 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -214,7 +214,7 @@ def open_sweep(
     job = open_job(plan, sweep_id=f"{plan.experiment.name}-{stamp}-{secrets.token_hex(2)}")
     study = study_of(job, _earlier_studies(job) if warm_start else ())
     run = _open_run(job, study)
-    return OpenSweep(replace(job, parent=run.id), study, run)
+    return OpenSweep(job.but(parent=run.id), study, run)
 
 
 def reopen_sweep(
@@ -249,7 +249,7 @@ def reopen_sweep(
     lent = json.loads(record.tags.get("warm_start", "[]"))
     with exclusive(job):  # tells before the record is touched
         run = job.tracker.reopen(record.id)
-    return OpenSweep(replace(job, parent=run.id), study_of(job, tuple(lent)), run)
+    return OpenSweep(job.but(parent=run.id), study_of(job, tuple(lent)), run)
 
 
 def _check_same_data(job: Job, record: Record) -> None:
@@ -301,7 +301,7 @@ def _confirm(job: Job, run: Run, winner: Searched) -> list[Record]:
     settings_of = job.plan.experiment.sweep
     num, seed = settings_of.confirm_seeds, job.plan.experiment.seed
     trials = [Assigned(i, winner.point, derive_seed(seed, "confirm", i)) for i in range(num)]
-    confirm = partial(run_trial, replace(job, kind="confirm", keep_model=True))
+    confirm = partial(run_trial, job.but(kind="confirm", keep_model=True))
     outcomes = evaluate_all(confirm, trials, settings_of.workers)
     finished = [outcome for outcome in outcomes if outcome.ending == "finished"]
     if len(finished) < num:

@@ -27,7 +27,7 @@ class Record:
 class Run(Protocol):
     """A run that is being written, by one process at a time.
 
-    Metrics may be held back for a second and go out in one batch; `flush` and `end` send them, and
+    Metrics may be held back for some seconds and go out in one batch; `flush` and `end` send them, and
     a checkpoint must not be written before `flush`. All methods raise `StoreError` when the store
     does not take the value.
     """

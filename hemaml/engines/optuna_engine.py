@@ -27,6 +27,8 @@ from hemaml.core.space import Space
 from hemaml.core.types import Point
 from hemaml.engines.workers import Died, Refused, Reported, Worker, ready
 
+optuna.logging.set_verbosity(optuna.logging.ERROR)  # each trial is told by `watch`
+
 MAX_DEATHS = 2
 """Workers a trial may kill before it is recorded as failed."""
 WARM = "warm_start"
@@ -54,7 +56,6 @@ def search(evaluate: Evaluate, space: Space, sweep: Sweep, study: Study, watch: 
         StoreError: The study's storage or the tracking store cannot be used.
         ConfigError: A study to start from does not exist.
     """
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
     _Search(evaluate, space, sweep, study, watch).run()
 
 

@@ -29,7 +29,7 @@ from hemaml.core.tracker import Record, Status
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # each table it creates
 
-FLUSH_S = 1.0
+FLUSH_S = 5.0
 """Seconds that metrics may wait: a batch costs about as much as a single value."""
 FLUSH_COUNT = 900
 """MLflow takes at most 1000 metrics a batch."""
@@ -88,7 +88,7 @@ class MlflowRun:
                 self._client.log_batch(self._id, params=params[start : start + 100])
 
     def log_metrics(self, values: Mapping[str, float], step: int = 0) -> None:
-        """Holds metrics back until a second has passed or the batch is full."""
+        """Holds metrics back until some seconds have passed or the batch is full."""
         now = int(time.time() * 1000)
         self._held += [Metric(name, float(v), now, step) for name, v in values.items()]
         if len(self._held) > FLUSH_COUNT or time.monotonic() - self._flushed > FLUSH_S:

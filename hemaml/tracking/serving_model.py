@@ -6,7 +6,6 @@ pickle denied, in a process that knows nothing of how the model was trained.
 
 import logging
 import os
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -24,9 +23,7 @@ from hemaml.core.objective import load_objective
 from hemaml.core.types import UInt8Array
 from hemaml.tracking.mlflow_tracker import MlflowTracker, store_errors
 
-# MLflow would read type hints of `predict` as a schema, and has none for images of any size: the
-# signature says it. It also reports each check of the example.
-warnings.filterwarnings("ignore", ".*Add type hints to the `predict` method", UserWarning)
+# It reports each check of the example.
 logging.getLogger("mlflow.pyfunc").setLevel(logging.WARNING)
 
 WEIGHTS = "weights"
@@ -41,7 +38,10 @@ class ServingModel(PythonModel):
         objective = load_objective(context.model_config["objective"])
         self.model = objective.model.load(Path(context.artifacts[WEIGHTS]))
 
-    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+    # MLflow reads the hint as a schema; of all hints, only the bare array means "see signature".
+    def predict(
+        self, context: Any, model_input: np.ndarray, params: dict[str, Any] | None = None
+    ) -> np.ndarray:
         """Class probabilities of images.
 
         Args:
