@@ -27,9 +27,9 @@ class Record:
 class Run(Protocol):
     """A run that is being written, by one process at a time.
 
-    Metrics may be held back for some seconds and go out in one batch; `flush` and `end` send them, and
-    a checkpoint must not be written before `flush`. All methods raise `StoreError` when the store
-    does not take the value.
+    Metrics may be held back for some seconds and go out in one batch; `flush` and `end` send them,
+    and a checkpoint must not be written before `flush`. All methods raise `StoreError` when the
+    store does not take the value.
     """
 
     @property
