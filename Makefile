@@ -13,7 +13,7 @@ test: .venv/installed  ## all checks
 	$(BIN)/python -m pytest
 
 bench: .venv/installed  ## timings, as ratios against peers in the same run
-	$(BIN)/python -m pytest tests/benchmarks --benchmark-only -s
+	$(BIN)/python -m pytest tests/benchmarks -s
 
 install: .venv/installed
 .venv/installed: pyproject.toml docker/constraints.txt
