@@ -45,3 +45,14 @@ def stub(workplace, monkeypatch):
     monkeypatch.setattr(stub, "on_step", [])
     monkeypatch.setattr(stub, "trained", [])
     return stub
+
+
+@pytest.fixture
+def one_thread():
+    """Equal losses to the last bit are promised for equal numbers of threads."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -1,16 +1,6 @@
 import pytest
-import torch
 
 from hemaml.data.smears import Smears, read
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """Equal losses to the last bit are promised for equal numbers of threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -25,6 +25,7 @@ from hemaml.objectives.wbc_segmentation.smgnn import Params, SmgnnModel, build, 
 from hemaml.ops.clean_up import clean_up
 from hemaml.ops.losses import dice_loss
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 QUICK = {"epochs": 2, "validate_every": 1, "batch_size": 4, "width": 8, "channels": 4}
 
 
