@@ -11,12 +11,13 @@ import json
 import os
 import tempfile
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from hemaml.core.errors import StoreError
+from hemaml.core.rows import Compute, Rows, RowTable, computed
 from hemaml.core.types import Arrays, UInt8Array
 
 GIB = 1 << 30
@@ -38,6 +39,15 @@ class CacheUse:
     operation: str
     entries: int
     size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A file, or the folder of a table: its bytes and when it was last used."""
+
+    path: Path
+    size: int
+    used: float
 
 
 class Cache:
@@ -94,12 +104,46 @@ class Cache:
         self._remember(name, value)
         return value
 
+    def rows(
+        self,
+        operation: str,
+        key: dict[str, object],
+        items: Sequence[str],
+        compute: Compute,
+        *,
+        batch: int = 64,
+    ) -> Rows:
+        """One array of a common shape for each item, each computed at most once.
+
+        Kept in one memory-mapped table a key: any number of items fits, any subset is shared. With
+        the cache off they are kept in memory.
+
+        Args:
+            operation: Name of what is computed (`pixels`, `embeddings`).
+            key: All that a row depends on besides its item, with the operation's version.
+            items: N content digests; copies of one image share a row.
+            compute: Positions in `items` to their rows; called with at most `batch` of them.
+            batch: Rows computed, and written, at once.
+
+        Raises:
+            StoreError: The folder cannot be written (full disk, rights).
+        """
+        if self.folder is None:
+            return computed(len(items), compute, batch)
+        digest = _hash(key)
+        table = RowTable(self.folder / operation / digest[:2] / f"{digest}.rows")
+        with self._faults():
+            rows = table.rows(items, compute, batch)
+        self._written += rows.table.nbytes
+        self._evict_sometimes()
+        return rows
+
     def use(self) -> list[CacheUse]:
         """Entries and bytes by operation."""
         found: dict[str, list[int]] = {}
-        for path, stat in self._entries():
+        for entry in self._entries():
             assert self.folder is not None
-            found.setdefault(path.relative_to(self.folder).parts[0], []).append(stat.st_size)
+            found.setdefault(entry.path.relative_to(self.folder).parts[0], []).append(entry.size)
         return [CacheUse(name, len(sizes), sum(sizes)) for name, sizes in sorted(found.items())]
 
     def clear(self) -> int:
@@ -127,6 +171,9 @@ class Cache:
             Path(temporary).unlink(missing_ok=True)
             raise
         self._written += len(content)
+        self._evict_sometimes()
+
+    def _evict_sometimes(self) -> None:
         if self._written > self.cap // 20:
             self._written = 0
             self._evict(keep=self.cap)
@@ -141,25 +188,33 @@ class Cache:
                 "Free space there (`hemaml cache clear`) or set HEMAML_CACHE to another folder."
             ) from error
 
-    def _entries(self) -> list[tuple[Path, os.stat_result]]:
+    def _entries(self) -> list[Entry]:
         if self.folder is None or not self.folder.is_dir():
             return []
         found = []
-        for path in self.folder.glob("*/??/*.safetensors"):
+        for path in self.folder.glob("*/??/*"):
             try:
-                found.append((path, path.stat()))
-            except FileNotFoundError:  # another process evicted it meanwhile
+                if path.suffix == ".safetensors":
+                    stat = path.stat()
+                    found.append(Entry(path, stat.st_size, stat.st_mtime))
+                elif path.suffix == ".rows":
+                    size = sum(file.stat().st_size for file in path.iterdir())
+                    found.append(Entry(path, size, (path / "keys").stat().st_mtime))
+            except FileNotFoundError:  # another process evicted it meanwhile, or fills it first
                 continue
         return found
 
     def _evict(self, *, keep: int) -> int:
-        entries = sorted(self._entries(), key=lambda entry: entry[1].st_mtime)
-        total, freed = sum(stat.st_size for _, stat in entries), 0
-        for path, stat in entries:
+        entries = sorted(self._entries(), key=lambda entry: entry.used)
+        total, freed = sum(entry.size for entry in entries), 0
+        for entry in entries:
             if total - freed <= keep:
                 break
-            path.unlink(missing_ok=True)
-            freed += stat.st_size
+            if entry.path.suffix == ".rows":
+                freed += entry.size if RowTable(entry.path).remove() else 0
+                continue
+            entry.path.unlink(missing_ok=True)
+            freed += entry.size
         return freed
 
 

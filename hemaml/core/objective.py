@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol, Self
 
 from hemaml.core.cache import Cache
-from hemaml.core.errors import UnknownName
+from hemaml.core.errors import ConfigError, UnknownName
 from hemaml.core.task import Fold, Task
 from hemaml.core.types import Float32Array, Frozen, UInt8Array
 
@@ -57,6 +57,13 @@ class Step:
     state: Callable[[], State]
 
 
+def _no_registry(uri: str) -> Path:
+    raise ConfigError(
+        f"a registered model needs a tracking store, but {uri!r} was asked for without one. "
+        "Run the experiment by `hemaml run` or `sweep`, or give the path of a weights file."
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Context:
     """What a fit may use besides its data.
@@ -66,12 +73,15 @@ class Context:
         seed: Fixes initial weights, order of batches and augmentation.
         cache: For all that does not depend on the trained weights.
         state: A state of an earlier fit of the same point to go on from, or None.
+        registered: Folder of the weights of a registered model (`models:/name@alias` or
+            `models:/name/version`). Raises `StoreError` where there is none.
     """
 
     device: str = "cpu"
     seed: int = 0
     cache: Cache = field(default_factory=Cache.off)
     state: State | None = None
+    registered: Callable[[str], Path] = _no_registry
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +96,8 @@ class Objective:
             is not finite. Knows nothing of Optuna, Ray or MLflow.
         size: Parameter count without allocating, so that budgets are checked before training.
         mutable: Parameters that may change when a trial resumes from a state.
+        views: Other ways to predict with one fitted model, by name. Each is scored beside it, with
+            its name as prefix (`transductive/accuracy`); `fit` does so on the validation part.
         examples: Points that the contract tests train, small enough for seconds.
     """
 
@@ -95,6 +107,7 @@ class Objective:
     fit: Callable[[Any, Fold, Context], Iterator[Step]]
     size: Callable[[Any], int]
     mutable: frozenset[str] = frozenset()
+    views: Mapping[str, Callable[[Any], Model]] = field(default_factory=dict)
     examples: tuple[Mapping[str, object], ...] = ({},)
 
 
