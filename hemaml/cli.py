@@ -163,7 +163,10 @@ def _print_scores(
 @app.command()
 def evaluate(
     experiment: ExperimentPath,
-    splits: Annotated[int, typer.Option(help="Random 80/10/10 splits.")] = 5,
+    splits: Annotated[
+        int | None,
+        typer.Option(help="Outer splits; default: 5 random ones, or the official folds."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of the splits.")] = 0,
     workers: Annotated[int, typer.Option(help="Processes side by side.")] = 1,
     sweep_id: Annotated[str | None, typer.Option("--sweep", help="Take its winner.")] = None,
@@ -180,7 +183,7 @@ def evaluate(
         keep = [text.partition("=")[0].removeprefix("params.") for text in set_ or []]
         point = recorded_point(plan, sweep_id=sweep_id, run_id=run_id, keep=keep)
     result = hemaml.evaluate(plan, point=point, splits=splits, seed=seed, workers=workers)
-    _print_scores(f"Test parts of {splits} outer splits", result.scores, result.paper)
+    _print_scores(f"Test parts of {len(result.splits)} outer splits", result.scores, result.paper)
     print(f"run {result.run_id}; look at it with: hemaml ui")
 
 
@@ -334,8 +337,15 @@ def _table(columns: list[str], rows: list[list[str]], title: str = "") -> None:
 
 
 def _headline(metrics: Any) -> dict[str, Any]:
-    """The metrics that are neither curves nor of one class."""
-    return {name: value for name, value in sorted(metrics.items()) if "/" not in name}
+    """The scores, those of other views of a model (`mlp/auc`) included, less those of one class."""
+    from hemaml.training import is_curve
+
+    whole = {name for name in metrics if "/" not in name}
+    return {
+        name: value
+        for name, value in sorted(metrics.items(), key=lambda item: ("/" in item[0], item[0]))
+        if name in whole or (name.rpartition("/")[2] in whole and not is_curve(name))
+    }
 
 
 def _cell(value: object) -> str:

@@ -11,12 +11,21 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from hemaml.core.dataset import Dataset
 from hemaml.core.errors import ConfigError, TrialError
 from hemaml.core.experiment import Plan, load_experiment
+from hemaml.core.objective import Model, Objective
 from hemaml.core.search import Assigned, Outcome, Report
 from hemaml.core.seeding import derive_seed
 from hemaml.core.types import Point
-from hemaml.data.splits import split_record
+from hemaml.data.splits import (
+    KIND_IN_WORDS,
+    OUTER_VAL,
+    SplitKind,
+    split_digest,
+    split_kind,
+    split_record,
+)
 from hemaml.engines.workers import evaluate_all
 from hemaml.job import Job
 from hemaml.record import (
@@ -27,7 +36,7 @@ from hemaml.record import (
     run_tags,
     scores_table,
 )
-from hemaml.training import STATUS
+from hemaml.training import STATUS, interval_metrics
 from hemaml.trial import run_trial
 
 
@@ -53,7 +62,7 @@ def evaluate(
     *,
     overrides: Sequence[str] = (),
     point: Point | None = None,
-    splits: int = 5,
+    splits: int | None = None,
     seed: int = 0,
     workers: int = 1,
 ) -> Evaluation:
@@ -63,47 +72,55 @@ def evaluate(
         experiment: A path or a loaded plan; its fixed parameters complete the point.
         overrides: `key=value` pairs, as `--set` takes them.
         point: The chosen point; default: the experiment's fixed parameters alone.
-        splits: Number of random 80/10/10 splits.
-        seed: Of the splits.
+        splits: Number of outer splits; default: 5 random ones, or one for each official fold where
+            the experiment has `folds: official`.
+        seed: Of the random splits, and of the validation parts.
         workers: Processes that train splits side by side.
 
     Raises:
+        ConfigError: `splits` is below 1, or not the number of official folds.
         TrialError: A split did not train to its end; the others are recorded.
     """
     plan = experiment if isinstance(experiment, Plan) else load_experiment(experiment, overrides)
-    if splits < 1:
+    if splits is not None and splits < 1:
         raise ConfigError(f"`splits >= 1` must hold, but got {splits}.")
-    job = open_job(plan)
-    params = plan.params(point or {}).model_dump(mode="json", by_alias=True)
-    tags = {"kind": "evaluation", "protocol.paper": "true", "splits": splits, **run_tags(job)}
-    run = job.tracker.start(f"{plan.experiment.name}-evaluation", tags)
-    job = job.but(
+    job = open_job(plan).but(
         kind="split",
-        parent=run.id,
         sweep="",
         outer=(splits, seed),
         keep_model=True,
         tags={"protocol.paper": "true"},
     )
+    num, kind = len(job.outer_splits), split_kind(job.outer_splits)
+    params = plan.params(point or {}).model_dump(mode="json", by_alias=True)
+    tags = {
+        **run_tags(job),
+        "kind": "evaluation",
+        "protocol.paper": "true",
+        "splits": num,
+        "split.kind": kind,
+        "split_digest": split_digest(job.outer_splits),
+    }
+    run = job.tracker.start(f"{plan.experiment.name}-evaluation", tags)
+    job = job.but(parent=run.id)
     with ended_on_error(job.tracker, run):
         run.log_params(params)
-        log_inputs(job, run, split_record([job.outer_split(i) for i in range(splits)]))
-        rows = _score_splits(job, point or {}, splits, seed, workers)
+        log_inputs(job, run, split_record(job.outer_splits))
+        rows = _score_splits(job, point or {}, seed, workers)
         scores = mean_and_deviation(rows)
         run.log_metrics({f"test/{name}": mean for name, (mean, _) in scores.items()})
         run.log_metrics({f"test/{name}_std": spread for name, (_, spread) in scores.items()})
-        run.set_tags({"outcome": "finished", "mlflow.note.content": _note(plan, scores, splits)})
+        note = _note(job, scores, kind)
+        run.set_tags({"outcome": "finished", "mlflow.note.content": note})
         run.end("FINISHED")
     return Evaluation(run.id, rows, scores, plan.experiment.paper)
 
 
-def _score_splits(
-    job: Job, point: Point, splits: int, seed: int, workers: int
-) -> list[dict[str, float]]:
+def _score_splits(job: Job, point: Point, seed: int, workers: int) -> list[dict[str, float]]:
     """Test scores of each split."""
     trials = [
         Assigned(i, point, derive_seed(job.plan.experiment.seed, "outer", seed, i))
-        for i in range(splits)
+        for i in range(len(job.outer_splits))
     ]
     outcomes = evaluate_all(partial(run_split, job), trials, workers)
     failed = [(i, o) for i, o in enumerate(outcomes) if o.ending != "finished"]
@@ -125,13 +142,26 @@ def run_split(job: Job, assigned: Assigned, report: Report) -> Outcome:
         source = outcome.reused_from or outcome.run_id
         weights = job.tracker.download(source, "weights", Path(folder))
         model = job.plan.objective.model.load(weights)
-    scores = job.plan.objective.task.score(model, job.outer_split(assigned.number).test)
+    scores, intervals = score_test(job.plan.objective, model, job.outer_split(assigned.number).test)
     run = job.tracker.reopen(outcome.run_id)
     try:
-        run.log_metrics({f"test/{name}": value for name, value in scores.items()})
+        run.log_metrics({f"test/{name}": value for name, value in scores.items()} | intervals)
     finally:
         run.end(STATUS[outcome.ending])
     return outcome
+
+
+def score_test(
+    objective: Objective, model: Model, test: Dataset
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Scores of a model and of its views on a test part, and the ends of their intervals."""
+    task = objective.task
+    scores, intervals = task.score(model, test), dict[str, float]()
+    if task.intervals is not None:
+        intervals = interval_metrics(task.intervals(model, test))
+    for name, view in objective.views.items():
+        scores |= {f"{name}/{metric}": v for metric, v in task.score(view(model), test).items()}
+    return scores, {f"test_{name}": value for name, value in intervals.items()}
 
 
 def _test_scores(metrics: Mapping[str, float]) -> dict[str, float]:
@@ -139,9 +169,14 @@ def _test_scores(metrics: Mapping[str, float]) -> dict[str, float]:
     return {k.removeprefix(prefix): v for k, v in metrics.items() if k.startswith(prefix)}
 
 
-def _note(plan: Plan, scores: Mapping[str, tuple[float, float]], splits: int) -> str:
-    protocol = (
-        f"**Protocol.** {splits} random splits into 80 % train, 10 % validation and 10 % test; "
-        "each test part scored once."
-    )
-    return "\n".join([protocol, "", *scores_table(scores, plan.experiment.paper, "test")])
+def _note(job: Job, scores: Mapping[str, tuple[float, float]], kind: SplitKind) -> str:
+    num, split = len(job.outer_splits), job.plan.experiment.split
+    if split.folds == "official":
+        how = f"{num} official folds, each the test part once; {split.val:.0%} of the others"
+        how += " for validation"
+    else:
+        shares = f"{1 - OUTER_VAL - split.test:.0%} train, {OUTER_VAL:.0%} validation"
+        how = f"{num} random splits into {shares} and {split.test:.0%} test"
+    protocol = f"**Protocol.** {how}; each test part scored once. {KIND_IN_WORDS[kind]}"
+    table = scores_table(scores, job.plan.experiment.paper, "test")
+    return "\n".join([protocol, "", *table])

@@ -31,8 +31,8 @@ class Job:
         kind: What its runs are; a tag.
         parent: Run above its runs.
         sweep: Id of the sweep; a tag.
-        outer: For a paper's protocol: number of splits and their seed; a trial's number is the
-            index of its split.
+        outer: For a paper's protocol: number of splits (None for the usual) and their seed; a
+            trial's number is the index of its split.
         keep_model: Whether a finished run gets its model as an artifact.
     """
 
@@ -43,7 +43,7 @@ class Job:
     kind: Kind = "trial"
     parent: str | None = None
     sweep: str = ""
-    outer: tuple[int, int] | None = None
+    outer: tuple[int | None, int] | None = None
     keep_model: bool = False
     tags: Mapping[str, str] = field(default_factory=dict)
 
@@ -54,7 +54,9 @@ class Job:
         """A job that differs, of the same plan: what this one has opened and read goes along."""
         assert "plan" not in changes
         other = replace(self, **changes)
-        for name in ("tracker", "cache", "data", "folds", "device"):
+        kept = ["tracker", "cache", "data", "folds", "device"]
+        kept += [] if "outer" in changes else ["outer_splits"]
+        for name in kept:
             if name in self.__dict__:
                 other.__dict__[name] = self.__dict__[name]
         return other
@@ -86,12 +88,14 @@ class Job:
 
     def outer_split(self, index: int) -> Outer:
         """One outer split of the paper's protocol, test part included."""
-        return self._outer_splits[index]
+        return self.outer_splits[index]
 
     @cached_property
-    def _outer_splits(self) -> tuple[Outer, ...]:
+    def outer_splits(self) -> tuple[Outer, ...]:
+        """All outer splits of the paper's protocol."""
         assert self.outer is not None
-        return tuple(self.plan.objective.task.outer(self.data, *self.outer))
+        split = self.plan.experiment.split
+        return tuple(self.plan.objective.task.outer(self.data, split, *self.outer))
 
     @cached_property
     def device(self) -> str:

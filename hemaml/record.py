@@ -21,12 +21,18 @@ from hemaml.core.provenance import environment, git_state
 from hemaml.core.search import Ending
 from hemaml.core.tracker import Record, Run, Tracker
 from hemaml.core.types import Point
-from hemaml.data.splits import is_leaky, split_digest
+from hemaml.data.splits import KIND_IN_WORDS, is_leaky, split_digest, split_kind
 from hemaml.engines.optuna_engine import Searched
 from hemaml.explain import Picture, pictures
 from hemaml.job import Job
-from hemaml.tracking.mlflow_tracker import MlflowTracker
+from hemaml.tracking.mlflow_tracker import MlflowTracker, is_registered
 from hemaml.training import STATUS, is_curve
+
+VERSION_TAGS = (
+    "experiment", "objective", "data", "data_digest", "held_out_digest", "split_digest",
+    "split.kind", "split.leaky", "seed", "git.dirty", "mlflow.source.git.commit",
+)  # fmt: skip
+"""Of a run's tags, those that a registered version repeats."""
 
 
 def open_job(plan: Plan, *, sweep_id: str = "") -> Job:
@@ -37,8 +43,9 @@ def open_job(plan: Plan, *, sweep_id: str = "") -> Job:
         ConfigError: The device that is asked for is absent.
         StoreError: The tracking store cannot be used.
     """
+    tracker = MlflowTracker(settings.tracking_uri(), plan.experiment.task)
     job = Job(
-        plan=plan,
+        plan=_with_fixed_versions(plan, tracker),
         open_tracker=partial(MlflowTracker, settings.tracking_uri(), plan.experiment.task),
         scratch=settings.store_root() / "scratch",
         cache_folder=settings.cache_root(),
@@ -46,6 +53,20 @@ def open_job(plan: Plan, *, sweep_id: str = "") -> Job:
     )
     _ = job.folds, job.device, job.tracker  # fail before anything is recorded
     return job
+
+
+def _with_fixed_versions(plan: Plan, tracker: MlflowTracker) -> Plan:
+    """The plan with each `models:/name@alias` as the version it means now.
+
+    An alias may move while a sweep runs, or before it is resumed; a trial's key must not lie.
+    """
+    params = {
+        name: tracker.fixed_version(value) if is_registered(value) else value
+        for name, value in plan.experiment.params.items()
+    }
+    return plan.model_copy(
+        update={"experiment": plan.experiment.model_copy(update={"params": params})}
+    )
 
 
 def run_tags(job: Job) -> dict[str, object]:
@@ -58,6 +79,7 @@ def run_tags(job: Job) -> dict[str, object]:
         "data_digest": job.data.digest,
         "held_out_digest": job.plan.objective.task.held_out(job.data)[1].digest,
         "split_digest": split_digest(job.folds),
+        "split.kind": split_kind(job.folds),
         "split.leaky": str(is_leaky(job.data, experiment.split)).lower(),
         "seed": experiment.seed,
         **git_state(),
@@ -114,7 +136,7 @@ def sweep_note(
             *lines,
             f"**Answer.** Best of {len(trials)} trials: {chosen}. Retrained over "
             f"{experiment.sweep.confirm_seeds} seeds, on the validation part of {job.data.name}; "
-            "the held-out part is untouched.",
+            f"the held-out part is untouched. {KIND_IN_WORDS[split_kind(job.folds)]}",
             "",
             *scores_table(shown, experiment.paper, "validation"),
         ]
@@ -144,7 +166,8 @@ def log_model_pictures(job: Job, run: Run, source: str, folder: str) -> None:
     objective = job.plan.objective
     with TemporaryDirectory() as local:
         model = objective.model.load(job.tracker.download(source, "weights", Path(local)))
-    log_pictures(run, pictures(objective.task.figures, model, job.folds[0].val), folder)
+    names = objective.task.figures + objective.figures
+    log_pictures(run, pictures(names, model, job.folds[0].val), folder)
 
 
 def exclusive(job: Job) -> AcquireReturnProxy[FileLock]:
@@ -162,15 +185,32 @@ def exclusive(job: Job) -> AcquireReturnProxy[FileLock]:
 
 def log_winner(job: Job, run: Run, seed: Record) -> None:
     """Pictures and servable model of the first confirmation seed: not of the best, no picking."""
-    from hemaml.tracking.serving_model import log_model  # imports a second's worth of MLflow
-
     source = seed.tags.get("reused_from", seed.id)
     log_model_pictures(job, run, source, "winner")
+    log_servable(job, run, source)
+
+
+def log_servable(job: Job, run: Run, source: str) -> None:
+    """Logs the weights of the run `source` as a model, and registers it where that is asked for."""
+    from hemaml.tracking.serving_model import log_model  # imports a second's worth of MLflow
+
     assert isinstance(job.tracker, MlflowTracker)
     with TemporaryDirectory() as folder:
         weights = job.tracker.download(source, "weights", Path(folder))
         image = job.folds[0].val.images[0]
-        log_model(job.tracker, run.id, job.plan.experiment.objective, weights, image)
+        model = log_model(job.tracker, run.id, job.plan.experiment.objective, weights, image)
+    register(job, run, model)
+
+
+def register(job: Job, run: Run, model: str) -> None:
+    """Makes a logged model a version of what `register:` names, with the alias `candidate`."""
+    name = job.plan.experiment.register_as
+    if name is None:
+        return
+    assert isinstance(job.tracker, MlflowTracker)
+    tags = {name: value for name, value in run_tags(job).items() if name in VERSION_TAGS}
+    version = job.tracker.register(run.id, model, name, tags)
+    run.set_tags({"registered": version})
 
 
 def left_running(tracker: Tracker, parent: str, sweep_id: str = "") -> list[Record]:

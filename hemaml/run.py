@@ -8,7 +8,7 @@ from hemaml.core.experiment import Plan, load_experiment
 from hemaml.core.search import Assigned, Ending
 from hemaml.core.types import Point
 from hemaml.data.splits import split_record
-from hemaml.record import log_inputs, log_model_pictures, open_job, run_tags
+from hemaml.record import log_inputs, log_model_pictures, log_servable, open_job, run_tags
 from hemaml.training import STATUS
 from hemaml.trial import run_trial
 
@@ -62,6 +62,8 @@ def run(
         try:
             log_inputs(job, written, split_record(job.folds))
             log_model_pictures(job, written, outcome.run_id, "pictures")
+            if plan.experiment.register_as:
+                log_servable(job, written, outcome.run_id)
         finally:  # it has finished, whatever becomes of its pictures
             written.end(STATUS[outcome.ending])
     metrics = tracker.get(outcome.run_id).metrics

@@ -105,7 +105,9 @@ class Training:
                 self._fit()
             summary = self._summary(num_params) | {"peak_memory_mb": peak.mb}
             self.run_record.log_metrics(summary)
-            self._keep_model()
+            if self.job.keep_model:
+                self._log_intervals()
+                self.run_record.log_folder(self.folder / "best-0", "weights")
             outcome = replace(outcome, values=goal_values(self.job.plan, summary))
         except Stopped:
             outcome = replace(outcome, ending="pruned", reason="stopped by the pruner")
@@ -160,7 +162,13 @@ class Training:
             objective.fit(
                 self.params,
                 fold,
-                Context(job.device, derive_seed(self.seed, "fold", i), job.cache, state),
+                Context(
+                    job.device,
+                    derive_seed(self.seed, "fold", i),
+                    job.cache,
+                    state,
+                    job.tracker.model_weights,
+                ),
             )
             for i, (fold, state) in enumerate(zip(self.folds, states, strict=True))
         ]
@@ -245,9 +253,15 @@ class Training:
             **({"epoch_s": median(self.epoch_s)} if self.epoch_s else {}),
         }
 
-    def _keep_model(self) -> None:
-        if self.job.keep_model:
-            self.run_record.log_folder(self.folder / "best-0", "weights")
+    def _log_intervals(self) -> None:
+        """How sure the scores of the best validation are, where the task says so."""
+        objective = self.job.plan.objective
+        if objective.task.intervals is None:
+            return
+        runs = self.fold_runs or [self.run_record]
+        for number, (run, fold) in enumerate(zip(runs, self.folds, strict=True)):
+            model = objective.model.load(self.folder / f"best-{number}")
+            run.log_metrics(interval_metrics(objective.task.intervals(model, fold.val)))
 
 
 def _lockstep(
@@ -299,6 +313,16 @@ def _ms_per_image(model: Model, fold: Fold) -> float:
         model.predict([image])
         times.append((time.perf_counter() - started) * 1000)
     return median(times)
+
+
+def interval_metrics(intervals: Mapping[str, tuple[float, float]]) -> dict[str, float]:
+    """Ends of intervals as metrics; those that are undefined are left out."""
+    ends = {
+        f"ci/{name}_{end}": value
+        for name, interval in intervals.items()
+        for end, value in zip(("low", "high"), interval, strict=True)
+    }
+    return {name: value for name, value in ends.items() if math.isfinite(value)}
 
 
 def goal_values(plan: Plan, summary: Mapping[str, float]) -> tuple[float, ...]:

@@ -37,6 +37,7 @@ def run_trial(job: Job, assigned: Assigned, report: Report) -> Outcome:
         data_digest=job.data.digest,
         split_digest=split_digest(folds),
         seed=seed,
+        files_digest=job.plan.objective.files(params),
     )
     mine = _run_of(job, assigned, key)
     if mine is not None and mine.tags.get("outcome") == "finished":

@@ -15,6 +15,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
 
 from hemaml.core.errors import StoreError
 from hemaml.core.rows import Compute, Rows, RowTable, computed
@@ -132,9 +135,14 @@ class Cache:
             return computed(len(items), compute, batch)
         digest = _hash(key)
         table = RowTable(self.folder / operation / digest[:2] / f"{digest}.rows")
+
+        def counted(positions: Sequence[int]) -> NDArray[Any]:
+            values = compute(positions)
+            self._written += values.nbytes
+            return values
+
         with self._faults():
-            rows = table.rows(items, compute, batch)
-        self._written += rows.table.nbytes
+            rows = table.rows(items, counted, batch)
         self._evict_sometimes()
         return rows
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar, overload
 
+from hemaml.core.cache import array_digest
 from hemaml.core.types import UInt8Array
 
 T = TypeVar("T")
@@ -70,6 +71,10 @@ class Dataset:
         """Hex digest of the classes and the content of all items, in any order."""
         lines = [*self.classes, *sorted(self.digests)]
         return hashlib.blake2b("\n".join(lines).encode(), digest_size=16).hexdigest()
+
+    def contents(self) -> tuple[str, ...]:
+        """Hex digests of the images alone; taken here, image by image, where the reader did not."""
+        return self.image_digests or tuple(array_digest(image) for image in self.images)
 
     def subset(self, indices: Sequence[int]) -> "Dataset":
         """The items at `indices`, in that order; arrays are shared, not copied."""

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -21,11 +21,18 @@ Pruner = Literal["hyperband", "asha", "median", "none"]
 class Split(Frozen):
     """How the part that a sweep may see is divided."""
 
-    folds: int = Field(default=1, ge=1, description="1: one train/validation split; k: k folds.")
+    folds: Annotated[int, Field(ge=1)] | Literal["official"] = Field(
+        default=1,
+        description="1: one train/validation split; k: k folds; official: those of the data set.",
+    )
     val: float = Field(default=0.15, gt=0, lt=1, description="Validation share where folds is 1.")
+    test: float = Field(
+        default=0.1, gt=0, le=0.8, description="Test share of the random outer splits."
+    )
     seed: int = 0
     group: Literal["auto", "none"] = Field(
-        default="auto", description="auto: by patient, case or slide where the data has one."
+        default="auto",
+        description="auto: by patient, case or slide where the data has one; none: by image.",
     )
 
 

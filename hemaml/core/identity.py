@@ -12,12 +12,19 @@ COMPUTES = ("core", "data", "nn", "ops", "tasks", "objectives")
 
 
 def trial_key(
-    *, objective: str, params: Frozen, data_digest: str, split_digest: str, seed: int
+    *,
+    objective: str,
+    params: Frozen,
+    data_digest: str,
+    split_digest: str,
+    seed: int,
+    files_digest: str = "",
 ) -> str:
     """Hex key of a trial: equal keys give equal results on one kind of device.
 
     It depends on the objective and the code it runs, the resolved parameters, the content of the
-    data, the split and the seed; never on workers, device, engine, names or folders.
+    data and of the files that the parameters name, the split and the seed; never on workers,
+    device, engine, names or folders.
     """
     identity = {
         "objective": objective,
@@ -26,6 +33,7 @@ def trial_key(
         "data": data_digest,
         "split": split_digest,
         "seed": seed,
+        "files": files_digest,
     }
     return hashlib.blake2b(canonical_json(identity).encode(), digest_size=16).hexdigest()
 

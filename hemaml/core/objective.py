@@ -57,6 +57,10 @@ class Step:
     state: Callable[[], State]
 
 
+def _no_files(params: Any) -> str:
+    return ""
+
+
 def _no_registry(uri: str) -> Path:
     raise ConfigError(
         f"a registered model needs a tracking store, but {uri!r} was asked for without one. "
@@ -98,6 +102,10 @@ class Objective:
         mutable: Parameters that may change when a trial resumes from a state.
         views: Other ways to predict with one fitted model, by name. Each is scored beside it, with
             its name as prefix (`transductive/accuracy`); `fit` does so on the validation part.
+        files: Digest of the files that parameters name, such as weights; part of a trial's key.
+            Raises `ConfigError` where one is missing.
+        figures: Names of modules in `hemaml.explain` that suit this objective's models, drawn after
+            those of the task.
         examples: Points that the contract tests train, small enough for seconds.
     """
 
@@ -108,6 +116,8 @@ class Objective:
     size: Callable[[Any], int]
     mutable: frozenset[str] = frozenset()
     views: Mapping[str, Callable[[Any], Model]] = field(default_factory=dict)
+    files: Callable[[Any], str] = _no_files
+    figures: tuple[str, ...] = ()
     examples: tuple[Mapping[str, object], ...] = ({},)
 
 

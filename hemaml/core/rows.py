@@ -7,12 +7,12 @@ others wait and then find the rows.
 """
 
 import json
+import math
 import os
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -85,60 +85,104 @@ class RowTable:
             OSError: The folder cannot be written.
         """
         assert keys, "no items"
-        known = self._places()
-        if any(key not in known for key in keys):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with self.lock:
-                known = self._places()
-                first = {key: position for position, key in enumerate(keys) if key not in known}
-                for positions in _chunks(list(first.values()), batch):
-                    self._append([keys[p] for p in positions], compute(positions), len(known))
-                    known |= {keys[p]: len(known) + i for i, p in enumerate(positions)}
-        os.utime(self.folder / "keys")  # last use, for eviction
-        shape, dtype = self._row_type()
-        table = np.memmap(self.folder / "rows", dtype, mode="r", shape=(len(known), *shape))
-        return Rows(table, np.array([known[key] for key in keys], dtype=np.int64))
+        while True:
+            self._fill(keys, compute, batch)
+            found = self._mapped(keys)
+            if found is not None:  # else another process removed the table in between
+                return found
 
     def remove(self) -> bool:
-        """Removes the table, unless some process fills it; whoever has it mapped keeps it."""
+        """Empties the table, unless some process fills it; whoever has it mapped keeps its rows.
+
+        The folder and the lock stay, since others may be waiting for it.
+        """
         try:
             with self.lock.acquire(timeout=0):
-                shutil.rmtree(self.folder)
+                for name in ("keys", "rows", "shape.json"):  # keys first: see `_mapped`
+                    (self.folder / name).unlink(missing_ok=True)
         except Timeout:
             return False
         return True
 
-    def _places(self) -> dict[str, int]:
-        """Row of each key; a line that a kill cut short does not count."""
+    def _fill(self, keys: Sequence[str], compute: Compute, batch: int) -> None:
+        """Computes and adds the rows of keys that are not there."""
+        known = self._places()
+        if all(key in known for key in keys):
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with self.lock:
+            known = self._places()
+            missing = {key: position for position, key in enumerate(keys) if key not in known}
+            there = list(known)
+            for positions in _chunks(list(missing.values()), batch):
+                added = [keys[p] for p in positions]
+                self._append(there, added, compute(positions))
+                there += added
+
+    def _mapped(self, keys: Sequence[str]) -> Rows | None:
+        """The rows of `keys`, or None where the table has been removed since they were there."""
         try:
-            text = (self.folder / "keys").read_text(encoding="ascii")
+            with self._open("keys") as key_file, self._open("rows") as row_file:
+                shape, dtype = self._row_type()
+                known = self._complete(key_file, row_file)
+                if any(key not in known for key in keys):
+                    return None
+                table = np.memmap(row_file, dtype, mode="r", shape=(len(known), *shape))
+                # Rows of a table that was made anew meanwhile would be in another order: as long
+                # as the keys are not unlinked, rows that were opened after them are theirs.
+                if os.fstat(key_file.fileno()).st_nlink == 0:
+                    return None
+                os.utime(key_file.fileno())  # last use, for eviction
+        except FileNotFoundError:
+            return None
+        return Rows(table, np.array([known[key] for key in keys], dtype=np.int64))
+
+    def _places(self) -> dict[str, int]:
+        """Row of each key."""
+        try:
+            with self._open("keys") as key_file, self._open("rows") as row_file:
+                return self._complete(key_file, row_file)
         except FileNotFoundError:
             return {}
-        return {key: place for place, key in enumerate(text.split("\n")[:-1])}
 
-    def _append(self, keys: Sequence[str], values: NDArray[Any], count: int) -> None:
-        if count == 0:
-            row_type = {"shape": values.shape[1:], "dtype": values.dtype.str}
-            (self.folder / "shape.json").write_text(json.dumps(row_type), encoding="ascii")
+    def _complete(self, key_file: BinaryIO, row_file: BinaryIO) -> dict[str, int]:
+        """Row of each key: not of a line that a kill cut short, nor where the row is not whole."""
+        shape, dtype = self._row_type()
+        size = os.fstat(row_file.fileno()).st_size
+        whole = size // (math.prod(shape) * dtype.itemsize)
+        lines = key_file.read().decode("ascii").split("\n")[:-1]
+        return {key: place for place, key in enumerate(lines[:whole])}
+
+    def _append(self, known: Sequence[str], keys: Sequence[str], values: NDArray[Any]) -> None:
+        """Adds rows behind those that are known; what a kill left behind them is cut off."""
+        if not known:
+            self._begin(values)
         assert (values.shape[1:], values.dtype) == self._row_type()
-        with _opened(self.folder / "rows") as file:
-            file.truncate(count * values[0].nbytes)
+        with self._open("rows", "r+b") as file:
+            file.truncate(len(known) * values[0].nbytes)
             file.seek(0, os.SEEK_END)
             file.write(np.ascontiguousarray(values).data)
-        complete = "".join(f"{key}\n" for key in self._places())
-        with _opened(self.folder / "keys") as file:
-            file.truncate(len(complete))
+        with self._open("keys", "r+b") as file:
+            file.truncate(sum(len(key) + 1 for key in known))
             file.seek(0, os.SEEK_END)
             file.write("".join(f"{key}\n" for key in keys).encode("ascii"))
+
+    def _begin(self, values: NDArray[Any]) -> None:
+        """New files: others may still have those mapped that a killed removal left behind."""
+        for name in ("keys", "rows"):
+            (self.folder / name).unlink(missing_ok=True)
+            (self.folder / name).touch()
+        row_type = {"shape": values.shape[1:], "dtype": values.dtype.str}
+        temporary = self.folder / "shape.part"
+        temporary.write_text(json.dumps(row_type), encoding="ascii")
+        temporary.replace(self.folder / "shape.json")
+
+    def _open(self, name: str, mode: Literal["rb", "r+b"] = "rb") -> BinaryIO:
+        return (self.folder / name).open(mode)
 
     def _row_type(self) -> tuple[tuple[int, ...], np.dtype[Any]]:
         row_type = json.loads((self.folder / "shape.json").read_bytes())
         return tuple(row_type["shape"]), np.dtype(row_type["dtype"])
-
-
-def _opened(path: Path) -> Any:
-    path.touch()
-    return path.open("r+b")
 
 
 def _chunks(positions: Sequence[int], size: int) -> Iterator[list[int]]:

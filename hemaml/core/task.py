@@ -49,9 +49,12 @@ class Task:
         held_out: A data set to (rest, held-out part). Depends on the data alone, never on the
             experiment, so that all architectures are promoted on the same items.
         folds: The rest and the `split:` section to the folds that a sweep sees.
-        outer: Whole data set, number of splits and seed to the outer splits of the paper.
+        outer: Whole data set, the `split:` section, number of splits (None for the usual) and seed
+            to the outer splits of the paper, without an official test part.
         score: A model and a data set to metrics by name, all finite, or NaN where undefined.
         figures: Names of the modules in `hemaml.explain` that picture a model of this task.
+        intervals: A model and a data set to the 95 % interval (low, high) of each metric, NaN
+            where undefined; None for a task without.
     """
 
     name: str
@@ -60,6 +63,7 @@ class Task:
     read: Callable[[Mapping[str, object]], Dataset]
     held_out: Callable[[Dataset], tuple[Dataset, Dataset]]
     folds: Callable[[Dataset, "Split"], tuple[Fold, ...]]
-    outer: Callable[[Dataset, int, int], Iterator[Outer]]
+    outer: Callable[[Dataset, "Split", int | None, int], Iterator[Outer]]
     score: Callable[["Model", Dataset], dict[str, float]]
     figures: tuple[str, ...] = ()
+    intervals: Callable[["Model", Dataset], dict[str, tuple[float, float]]] | None = None

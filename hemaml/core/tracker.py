@@ -87,6 +87,9 @@ class Tracker(Protocol):
     def read_text(self, run_id: str, path: str) -> str:
         """A text artifact."""
 
+    def model_weights(self, uri: str) -> Path:
+        """Folder of the weights of a registered model, copied here once."""
+
     def download(self, run_id: str, path: str, folder: Path) -> Path:
         """Copies an artifact into `folder`; returns where it is."""
 

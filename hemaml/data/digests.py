@@ -45,14 +45,23 @@ class FileDigests:
             stamp: `file_stamp` of the files, taken before they were opened.
             compute: Takes the digest.
         """
-        entry = self._entries.get(key)
-        if entry is not None and entry[:-1] == list(stamp):
-            return str(entry[-1])
-        digest = compute()
-        if time.time_ns() - max(stamp) > RACY_NS:
-            self._entries[key] = [*stamp, digest]
-            self._changed = True
+        digest = self.known(key, stamp)
+        if digest is None:
+            digest = compute()
+            self.remember(key, stamp, digest)
         return digest
+
+    def known(self, key: str, stamp: Stamp) -> str | None:
+        """The digest remembered for `key` and `stamp`, or None."""
+        entry = self._entries.get(key)
+        return str(entry[-1]) if entry is not None and entry[:-1] == list(stamp) else None
+
+    def remember(self, key: str, stamp: Stamp, digest: str) -> None:
+        """Remembers a digest for `key` and `stamp`, unless the files are of this moment."""
+        entry: list[int | str] = [*stamp, digest]
+        if self._entries.get(key) != entry and time.time_ns() - max(stamp) > RACY_NS:
+            self._entries[key] = entry
+            self._changed = True
 
     def save(self) -> None:
         """Writes the index where it has changed.

@@ -14,7 +14,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from hemaml.core.cache import array_digest
 from hemaml.core.dataset import Dataset
 from hemaml.core.documents import validated
 from hemaml.core.errors import ConfigError, UnknownName
@@ -134,8 +133,8 @@ def _resolve(section: Mapping[str, object]) -> tuple[Reader, Frozen]:
 
 def _repeated_images(dataset: Dataset) -> list[Problem]:
     copies: dict[str, list[str]] = defaultdict(list)
-    for name, image in zip(dataset.ids, dataset.images, strict=True):
-        copies[array_digest(image)].append(name)
+    for name, digest in zip(dataset.ids, dataset.contents(), strict=True):
+        copies[digest].append(name)
     return [
         Problem(
             file=names[0],

@@ -1,5 +1,8 @@
 """Deterministic, stratified, grouped splits, shared by all tasks.
 
+Official parts are used as they come: a part `test` is the held-out part and in nothing else, the
+others are the folds of `folds: official`.
+
 What may not be parted is a *unit*: the items of one patient, case or slide, and always the copies
 of one image. Units are laid out in a random order that the seed fixes, each to the part that lacks
 most; among some such orders the one that meets sizes and strata best is taken. Neither the order
@@ -9,16 +12,15 @@ Letters: F folds, P parts, C strata (classes of `Dataset.labels`), U units.
 """
 
 import hashlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from hemaml.core.cache import array_digest
 from hemaml.core.dataset import Dataset
-from hemaml.core.errors import DataError
+from hemaml.core.errors import ConfigError, DataError
 from hemaml.core.seeding import derive_seed
 from hemaml.core.task import Fold, Outer
 from hemaml.core.types import Float64Array, Int64Array
@@ -26,6 +28,16 @@ from hemaml.core.types import Float64Array, Int64Array
 if TYPE_CHECKING:
     from hemaml.core.experiment import Split
 
+SplitKind = Literal["official", "grouped", "images", "leaky"]
+KIND_IN_WORDS: dict[SplitKind, str] = {
+    "official": "The data set's own parts; groups are whole.",
+    "grouped": "Groups (patients, cases or slides) are whole.",
+    "images": "Split by image: the data set names no groups.",
+    "leaky": "LEAKY: items of one group lie in several parts, so the scores are too good.",
+}
+TEST = "test"
+"""The official part that is held out."""
+DEFAULT_OUTER, OUTER_VAL = 5, 0.1
 MAX_ORDERS = 32
 ORDER_BUDGET = 20_000
 """Orders are tried while units times orders stays below this, so that a split takes < 0.5 s."""
@@ -47,11 +59,16 @@ class Unit:
 
 
 def held_out(dataset: Dataset, *, seed: int, fraction: float = 0.15) -> tuple[Dataset, Dataset]:
-    """The data set without the held-out part, and the held-out part; grouped, stratified.
+    """The data set without the held-out part, and the held-out part.
+
+    That is the official part `test` where there is one, else a share: grouped, stratified.
 
     Raises:
-        DataError: There are fewer than two units.
+        DataError: There are fewer than two units, or the official parts share a group.
     """
+    if TEST in dataset.parts:
+        _check_parts(dataset, ["rest" if part != TEST else TEST for part in dataset.parts])
+        return _without_test(dataset), _part(dataset, TEST)
     rest, held = _split(dataset, [1 - fraction, fraction], "held-out", seed, grouped=True)
     return dataset.subset(rest), dataset.subset(held)
 
@@ -60,9 +77,11 @@ def folds(dataset: Dataset, split: "Split") -> tuple[Fold, ...]:
     """The folds that a sweep sees: one of train and validation, or `split.folds` for k-fold.
 
     Raises:
-        DataError: There are fewer units than parts.
+        DataError: There are fewer units than parts, or the official folds cannot be used.
     """
     grouped = split.group == "auto"
+    if split.folds == "official":
+        return tuple(Fold(rest, fold) for rest, fold in _official(dataset, grouped=grouped))
     if split.folds == 1:
         parts = _split(dataset, [1 - split.val, split.val], "val", split.seed, grouped=grouped)
         return (Fold(dataset.subset(parts[0]), dataset.subset(parts[1])),)
@@ -77,21 +96,116 @@ def folds(dataset: Dataset, split: "Split") -> tuple[Fold, ...]:
     )
 
 
-def outer(dataset: Dataset, num: int, seed: int) -> Iterator[Outer]:
-    """`num` random splits into 80 % train, 10 % validation, 10 % test; grouped, stratified.
+def outer(dataset: Dataset, split: "Split", num: int | None, seed: int) -> Iterator[Outer]:
+    """The outer splits of a paper's protocol; an official part `test` is in none of them.
+
+    Random ones, stratified and grouped as `split.group` says, have `split.test` in the test part,
+    10 % in the validation part and the rest to train. With `folds: official` each official fold is
+    the test part once, and `split.val` of the others is the validation part.
+
+    Args:
+        dataset: The whole data set.
+        split: How to divide it.
+        num: Number of splits, default 5 random ones; there are as many as official folds.
+        seed: Of the random splits, and of the validation parts.
 
     Raises:
-        DataError: There are fewer than three units.
+        ConfigError: `num` is not the number of official folds.
+        DataError: There are fewer than three units, or the official folds cannot be used.
     """
-    for index in range(num):
-        shares = [0.8, 0.1, 0.1]
-        train, val, test = _split(dataset, shares, f"outer-{index}", seed, grouped=True)
+    grouped = split.group == "auto"
+    dataset = _without_test(dataset)
+    if split.folds == "official":
+        yield from _official_outer(dataset, split, num, seed)
+        return
+    shares = [round(1 - OUTER_VAL - split.test, 9), OUTER_VAL, split.test]
+    for index in range(DEFAULT_OUTER if num is None else num):
+        train, val, test = _split(dataset, shares, f"outer-{index}", seed, grouped=grouped)
         yield Outer(Fold(dataset.subset(train), dataset.subset(val)), dataset.subset(test))
+
+
+def _official_outer(
+    dataset: Dataset, split: "Split", num: int | None, seed: int
+) -> Iterator[Outer]:
+    grouped = split.group == "auto"
+    found = _official(dataset, grouped=grouped)
+    if num not in (None, len(found)):
+        raise ConfigError(
+            f"with `folds: official` there are as many outer splits as official folds, but "
+            f"{dataset.name!r} has {len(found)} and `splits` is {num}. Leave `splits` out."
+        )
+    for rest, test in found:
+        purpose = f"official-{test.parts[0]}"
+        train, val = _split(rest, [1 - split.val, split.val], purpose, seed, grouped=grouped)
+        yield Outer(Fold(rest.subset(train), rest.subset(val)), test)
+
+
+def _official(dataset: Dataset, *, grouped: bool) -> list[tuple[Dataset, Dataset]]:
+    """For each official fold, in order of their names, all other folds and itself."""
+    dataset = _without_test(dataset)
+    names = sorted(set(dataset.parts))
+    if len(names) < 2:
+        raise DataError(
+            f"`folds: official` needs a data set with two official folds or more, but "
+            f"{dataset.name!r} has {', '.join(names) or 'none'}. Use `folds: 3`, or a reader that "
+            "knows the folds."
+        )
+    if grouped:
+        _check_parts(dataset, dataset.parts)
+    return [(_part(dataset, *(n for n in names if n != own)), _part(dataset, own)) for own in names]
+
+
+def _part(dataset: Dataset, *names: str) -> Dataset:
+    return dataset.subset([i for i, part in enumerate(dataset.parts) if part in names])
+
+
+def _without_test(dataset: Dataset) -> Dataset:
+    return _part(dataset, *set(dataset.parts) - {TEST}) if TEST in dataset.parts else dataset
+
+
+def _check_parts(dataset: Dataset, parts: Sequence[str]) -> None:
+    """Raises `DataError` where items of one group are in two parts."""
+    if not dataset.groups:
+        return
+    pairs = set(zip(dataset.groups, parts, strict=True))
+    parted = sorted(group for group, n in Counter(group for group, _ in pairs).items() if n > 1)
+    if parted:
+        told = ", ".join(parted[:8]) + (" and others" if len(parted) > 8 else "")
+        raise DataError(
+            f"a group must lie in one official part, but of {dataset.name!r} these lie in several: "
+            f"{told}. Correct the parts, or ask for grouped random folds (`folds: 3`)."
+        )
 
 
 def is_leaky(dataset: Dataset, split: "Split") -> bool:
     """Whether the split parts items of one group although the data set knows its groups."""
     return split.group == "none" and len(set(dataset.groups)) < len(dataset.groups)
+
+
+def split_kind(splits: Sequence[Fold | Outer]) -> SplitKind:
+    """What the splits keep apart, found in the splits themselves.
+
+    `leaky`: items of one group lie in two parts of a split; `official`: the part that is scored is
+    one official part each time; `grouped`: groups are whole; `images`: the data has no groups.
+    """
+    parts = [list(_parts(split).values()) for split in splits]
+    if any(_shares_group(split) for split in parts):
+        return "leaky"
+    if all(_is_official(split) for split in parts):
+        return "official"
+    return "grouped" if parts[0][0].groups else "images"
+
+
+def _shares_group(split: Sequence[Dataset]) -> bool:
+    groups = [set(part.groups) for part in split]
+    return sum(map(len, groups)) > len(set().union(*groups))
+
+
+def _is_official(split: Sequence[Dataset]) -> bool:
+    """Whether the last part is one official part, of which the others have nothing."""
+    *others, scored = split
+    own = set(scored.parts)
+    return len(own) == 1 and not any(own & set(part.parts) for part in others)
 
 
 def split_digest(splits: Sequence[Fold | Outer]) -> str:
@@ -108,12 +222,13 @@ def split_digest(splits: Sequence[Fold | Outer]) -> str:
 def split_record(splits: Sequence[Fold | Outer]) -> dict[str, object]:
     """What is stored as the artifact of a split, as JSON values.
 
-    `digest`, and for each split and part (`train`, `val`, `test`) its `ids`, and the numbers of
-    `items` and `groups` (None where the data has no groups) in all and by class of
-    `Dataset.labels`.
+    `digest`, `kind` (see `split_kind`), and for each split and part (`train`, `val`, `test`) its
+    `ids`, and the numbers of `items` and `groups` (None where the data has no groups) in all and
+    by class of `Dataset.labels`.
     """
     return {
         "digest": split_digest(splits),
+        "kind": split_kind(splits),
         "splits": [
             {name: _part_record(part) for name, part in _parts(split).items()} for split in splits
         ],
@@ -224,9 +339,10 @@ def _units(dataset: Dataset, *, grouped: bool) -> list[Unit]:
             item = parent[item]
         return item
 
+    contents = dataset.contents()
     first: dict[tuple[str, str], int] = {}
     for item in order:
-        links = [("image", array_digest(dataset.images[item]))]
+        links = [("image", contents[item])]
         if grouped and dataset.groups:
             links.append(("group", dataset.groups[item]))
         for link in links:

@@ -1,21 +1,40 @@
 """The one epoch loop of all networks; what differs between tasks comes in as functions."""
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from hemaml.core.errors import Diverged, OutOfMemory
 from hemaml.core.objective import Context, Model, State, Step
+from hemaml.core.task import Direction
 from hemaml.nn.schedules import Schedule
 
 B = TypeVar("B")
 Losses = Tensor | Mapping[str, Tensor]
 """A scalar to minimise, or parts by name with the scalar to minimise under `loss`."""
+Precision = Literal["float32", "bfloat16", "float16"]
+"""What a GPU multiplies in; weights, and all on the CPU, are float32."""
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """When a fit ends early.
+
+    Attributes:
+        metric: A key of what `validate` returns.
+        direction: Whether more of it is better.
+        validations: The fit ends after so many in a row without a better one; 0 for never.
+    """
+
+    metric: str
+    direction: Direction
+    validations: int
 
 
 def fit_network(
@@ -32,6 +51,8 @@ def fit_network(
     schedule: Schedule | None = None,
     generators: Mapping[str, torch.Generator] | None = None,
     max_norm: float | None = None,
+    patience: Patience | None = None,
+    precision: Precision = "float32",
 ) -> Iterator[Step]:
     """Trains for some epochs and yields a step for each validation; the last epoch has one.
 
@@ -55,6 +76,8 @@ def fit_network(
         schedule: Factor of the learning rates for each batch; None keeps them.
         generators: All that `batches` and `loss` draw from, by name; part of the state.
         max_norm: Gradients are scaled down to this norm, None leaves them.
+        patience: Ends the fit early; None never does.
+        precision: Of `loss` on a GPU; ignored on the CPU. Losses are scaled where it is float16.
 
     Yields:
         Steps whose metrics are those of `validate`, `train/loss` and `train/<part>` (means over the
@@ -65,11 +88,11 @@ def fit_network(
         Diverged: The loss of an epoch is not finite.
         OutOfMemory: The device has no memory left.
     """
-    run = _Run(network, optimiser, schedule, dict(generators or {}), max_norm, context)
+    run = _Run(network, optimiser, schedule, dict(generators or {}), max_norm, context, precision)
     if context.state is not None:
         run.load(context.state)
     seconds: list[float] = []
-    while run.epoch < epochs:
+    while run.epoch < epochs and not run.out_of(patience):
         with _out_of_memory_as_ours(context.device):
             started = time.perf_counter()
             means = run.train_epoch(batches(run.epoch), loss)
@@ -84,7 +107,7 @@ def fit_network(
             "time/epoch_s": sum(seconds) / len(seconds),
         }
         seconds.clear()
-        run.steps += 1
+        run.note(metrics, patience)
         yield Step(run.steps - 1, metrics, model, run.state)
 
 
@@ -98,14 +121,20 @@ class _Run:
     generators: dict[str, torch.Generator]
     max_norm: float | None
     context: Context
+    precision: Precision
     epoch: int = 0
     batch: int = 0
     steps: int = 0
+    best: float = -math.inf
+    stale: int = 0
     lrs: list[float] = field(init=False)
     randomness: dict[str, Tensor] = field(init=False)
+    scaler: torch.amp.GradScaler = field(init=False)
 
     def __post_init__(self) -> None:
         self.lrs = [float(group["lr"]) for group in self.optimiser.param_groups]
+        scaled = bool(self._cuda) and self.precision == "float16"
+        self.scaler = torch.amp.GradScaler(enabled=scaled)
         with self._forked():
             torch.manual_seed(self.context.seed)
             self.randomness = self._global_randomness()
@@ -117,7 +146,8 @@ class _Run:
         count = 0
         with self._own_randomness():
             for batch in batches:
-                parts = loss(batch)
+                with self._autocast():
+                    parts = loss(batch)
                 named = {"loss": parts} if isinstance(parts, Tensor) else parts
                 self._update(named["loss"])
                 # Summed on the device: reading each value would make a GPU wait for each batch.
@@ -133,6 +163,19 @@ class _Run:
         self.epoch += 1
         return means
 
+    def note(self, metrics: Mapping[str, float], patience: Patience | None) -> None:
+        """Counts a validation, and whether it was better than all before."""
+        self.steps += 1
+        if patience is None:
+            return
+        value = metrics[patience.metric] * (1 if patience.direction == "maximize" else -1)
+        self.stale = 0 if value > self.best else self.stale + 1
+        self.best = max(value, self.best)
+
+    def out_of(self, patience: Patience | None) -> bool:
+        """Whether the last validations were all without a better one."""
+        return patience is not None and 0 < patience.validations <= self.stale
+
     def state(self) -> State:
         """All that a fit of the same point needs to go on; holds no classes."""
         return {
@@ -143,6 +186,9 @@ class _Run:
             "epoch": self.epoch,
             "batch": self.batch,
             "steps": self.steps,
+            "best": self.best,
+            "stale": self.stale,
+            "scaler": self.scaler.state_dict(),
         }
 
     def load(self, state: State) -> None:
@@ -156,6 +202,9 @@ class _Run:
         # A state of another kind of device lacks the generator of this one; it stays as seeded.
         self.randomness |= {name: value.cpu() for name, value in state["randomness"].items()}
         self.epoch, self.batch, self.steps = state["epoch"], state["batch"], state["steps"]
+        self.best, self.stale = state["best"], state["stale"]
+        if state["scaler"]:  # empty where the state is of a CPU
+            self.scaler.load_state_dict(state["scaler"])
 
     def _update(self, loss: Tensor) -> None:
         if self.schedule is not None:
@@ -163,11 +212,18 @@ class _Run:
             for group, lr in zip(self.optimiser.param_groups, self.lrs, strict=True):
                 group["lr"] = lr * factor
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         if self.max_norm is not None:
+            self.scaler.unscale_(self.optimiser)
             nn.utils.clip_grad_norm_(self.network.parameters(), self.max_norm)
-        self.optimiser.step()
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
         self.batch += 1
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        if self.precision == "float32" or not self._cuda:
+            return nullcontext()
+        return torch.autocast("cuda", dtype=getattr(torch, self.precision))
 
     @contextmanager
     def _own_randomness(self) -> Iterator[None]:

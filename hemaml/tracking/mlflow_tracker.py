@@ -4,6 +4,7 @@ The fluent API is not used: it keeps a hidden current run, and marks a process t
 stop as failed. One `MlflowTracker` serves one task, whose experiment has the task's name.
 """
 
+import hashlib
 import json
 import logging
 import os
@@ -12,11 +13,12 @@ import sqlite3
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
+from mlflow.artifacts import download_artifacts
 from mlflow.entities import Dataset as MlflowDataset
 from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag, ViewType
 from mlflow.exceptions import MlflowException
@@ -24,6 +26,7 @@ from mlflow.tracking import MlflowClient
 
 from hemaml.core.dataset import Dataset
 from hemaml.core.errors import StoreError
+from hemaml.core.settings import cache_root
 from hemaml.core.tracker import Record, Status
 
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
@@ -38,6 +41,9 @@ PARAM_CHARS = 6000
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 """Makes the UI open on runs, charts and models instead of chats."""
 PARENT = "mlflow.parentRunId"
+REGISTERED = "models:/"
+CANDIDATE = "candidate"
+"""Alias of the version that was registered last."""
 
 
 @contextmanager
@@ -51,6 +57,11 @@ def store_errors(uri: str) -> Iterator[None]:
             f"the MLflow store must take reads and writes, but {without_secret(uri)} gave: "
             f"{without_secret(cause)}. Check the server or the disk, then go on with --resume."
         ) from error
+
+
+def is_registered(value: object) -> bool:
+    """Whether a parameter's value is the URI of a registered model."""
+    return isinstance(value, str) and value.startswith(REGISTERED)
 
 
 def without_secret(text: str) -> str:
@@ -222,6 +233,62 @@ class MlflowTracker:
         """Copies an artifact (a file or a folder) into `folder`; returns where it is."""
         with store_errors(self.uri):
             return Path(self._client.download_artifacts(run_id, path, str(folder)))
+
+    def fixed_version(self, uri: str) -> str:
+        """`models:/name@alias` as the `models:/name/version` that it means now; others as they are.
+
+        Raises:
+            StoreError: There is no such registered model or alias.
+        """
+        name, _, alias = uri.removeprefix(REGISTERED).partition("@")
+        if not alias:
+            return uri
+        with store_errors(self.uri):
+            version = self._client.get_model_version_by_alias(name, alias).version
+        return f"{REGISTERED}{name}/{version}"
+
+    def model_weights(self, uri: str) -> Path:
+        """Folder of the weights of a registered model, copied here once: versions never change.
+
+        Args:
+            uri: `models:/name/version` or `models:/name@alias`.
+
+        Raises:
+            StoreError: There is no such model, or it was not logged by hemaml.
+        """
+        name, _, version = self.fixed_version(uri).removeprefix(REGISTERED).partition("/")
+        target = cache_root() / "registered" / _digest(self.uri) / f"{name}-{version}"
+        with store_errors(self.uri):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(f"{target}.lock"):
+                if not target.is_dir():
+                    self._copy_weights(name, version, target)
+        return target
+
+    def _copy_weights(self, name: str, version: str, target: Path) -> None:
+        source = self._client.get_model_version_download_uri(name, version)
+        with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+            copied = Path(download_artifacts(f"{source}/artifacts/weights", dst_path=folder))
+            copied.rename(target)
+
+    def register(self, run_id: str, model_uri: str, name: str, tags: Mapping[str, object]) -> str:
+        """Makes a logged model a new version, and the candidate, of a registered one.
+
+        Returns:
+            `models:/name/version`.
+        """
+        texts = {key: str(value) for key, value in tags.items()}
+        with store_errors(self.uri):
+            with suppress(MlflowException):  # it exists, mostly
+                self._client.create_registered_model(name)
+            created = self._client.create_model_version(name, model_uri, run_id, texts)
+            version: str = created.version
+            self._client.set_registered_model_alias(name, CANDIDATE, version)
+        return f"{REGISTERED}{name}/{version}"
+
+
+def _digest(text: str) -> str:
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
 def _record(run: Any) -> Record:

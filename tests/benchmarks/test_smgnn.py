@@ -18,6 +18,7 @@ import torch
 from peers.unet import UNet
 
 from hemaml.core.cache import Cache
+from hemaml.core.experiment import Split
 from hemaml.core.objective import Context
 from hemaml.core.task import Fold
 from hemaml.data.smears import Smears
@@ -77,7 +78,7 @@ def inference_times(repeats=5):
 def epoch_time(number, epochs=4):
     """Least seconds of an epoch on 80 % of a data set, as `fit` measures them."""
     data = task.read({"reader": "segmentation_wbc", "set": number})
-    fold = next(task.outer(data, 1, 0)).fold
+    fold = next(task.outer(data, Split(), 1, 0)).fold
     fold = Fold(fold.train, fold.val.subset([0]))
     cache = Cache(Path(os.environ.get("HEMAML_CACHE", "/tmp/hemaml-benchmark")))
     steps = fit(Params(epochs=epochs, validate_every=1), fold, Context(cache=cache))

@@ -7,12 +7,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hemaml.core.dataset import Dataset
-from hemaml.core.errors import DataError
+from hemaml.core.errors import ConfigError, DataError
 from hemaml.core.experiment import Split
 from hemaml.data.reading import read_dataset
-from hemaml.data.splits import folds, held_out, is_leaky, outer, split_digest, split_record
+from hemaml.data.splits import (
+    folds,
+    held_out,
+    is_leaky,
+    outer,
+    split_digest,
+    split_kind,
+    split_record,
+)
 
 GOLDEN_FOLDS = "a811e419f56dda4d6067d8f1349d9e7b"
+GOLDEN_OUTER = "08d624927427c653114c71ed2cbb1e90"
 
 quick = settings(max_examples=30, deadline=None)
 
@@ -85,7 +94,7 @@ def test_folds_are_grouped_partitions(dataset, num, seed):
 @given(datasets(), st.integers(0, 5))
 @quick
 def test_outer_splits_are_grouped_partitions(dataset, seed):
-    for split in outer(dataset, 2, seed):
+    for split in outer(dataset, Split(), 2, seed):
         parts = [split.fold.train, split.fold.val, split.test]
         assert_partition(dataset, parts)
         groups = [set(part.groups) for part in parts]
@@ -151,7 +160,7 @@ def test_seeds_and_purposes_give_different_splits():
     dataset = make_dataset([0, 1] * 30)
     held = {held_out(dataset, seed=seed)[1].ids for seed in range(20)}
     assert len(held) == 20
-    tests = {split.test.ids for split in outer(dataset, 20, 0)}
+    tests = {split.test.ids for split in outer(dataset, Split(), 20, 0)}
     assert len(tests) == 20
     (fold,) = folds(dataset, Split(seed=0))
     assert fold.val.ids != held_out(dataset, seed=0)[1].ids
@@ -170,6 +179,7 @@ def test_splits_are_the_same_for_ever():
     held = held_out(dataset, seed=7)[1]
     assert held.ids == ("0012", "0013", "0028", "0029")
     assert split_digest(folds(dataset, Split(folds=3, seed=7))) == GOLDEN_FOLDS
+    assert split_digest(list(outer(dataset, Split(), 2, 7))) == GOLDEN_OUTER
 
 
 def test_a_class_of_one_item_does_not_crash():
@@ -215,8 +225,98 @@ def test_the_record_counts_items_and_groups_by_class():
     assert part["items"] == 4
     assert part["groups"] == 2
     assert sum(part["classes"][label]["items"] for label in part["classes"]) == 4
-    (split,) = outer(dataset, 1, 0)
+    (split,) = outer(dataset, Split(), 1, 0)
     assert set(split_record([split])["splits"][0]) == {"train", "val", "test"}
+
+
+def make_official(*, straddle=False) -> Dataset:
+    """Three official folds of 6 groups of 2, and a test part of 2 groups."""
+    groups = [f"g{i // 2:02d}" for i in range(40)]
+    parts = [*(f"fold_{i // 12}" for i in range(36)), *["test"] * 4]
+    if straddle:
+        groups[12] = groups[11]
+    return replace(make_dataset([0, 1] * 20, groups), parts=tuple(parts))
+
+
+def test_official_folds_are_each_the_scored_part_once():
+    dataset = make_official()
+    found = folds(dataset, Split(folds="official"))
+    assert [set(fold.val.parts) for fold in found] == [{"fold_0"}, {"fold_1"}, {"fold_2"}]
+    for fold in found:
+        assert_partition(dataset.subset(range(36)), parts_of(fold))
+    splits = list(outer(dataset, Split(folds="official", val=0.25), None, 0))
+    assert [set(split.test.parts) for split in splits] == [{"fold_0"}, {"fold_1"}, {"fold_2"}]
+    for split in splits:
+        parts = [split.fold.train, split.fold.val, split.test]
+        assert_partition(dataset.subset(range(36)), parts)
+        assert len(split.fold.val) == 6
+        assert sum(len(set(part.groups)) for part in parts) == 18
+    assert split_kind(found) == split_kind(splits) == "official"
+    assert split_digest(list(outer(dataset, Split(folds="official"), 3, 1))) != split_digest(splits)
+
+
+def test_an_official_test_part_is_held_out_and_nothing_else():
+    dataset = make_official()
+    rest, held = held_out(dataset, seed=3)
+    assert set(held.parts) == {"test"} and len(held) == 4
+    assert "test" not in rest.parts and len(rest) == 36
+    (split,) = outer(dataset, Split(test=0.3), 1, 0)
+    assert_partition(rest, [split.fold.train, split.fold.val, split.test])
+
+
+@pytest.mark.parametrize(
+    ("dataset", "num", "error", "message"),
+    [
+        (
+            make_dataset([0] * 9),
+            None,
+            DataError,
+            r"two official folds or more, but 'test' has none",
+        ),
+        (make_official(straddle=True), None, DataError, r"in several: g05\. Correct the parts"),
+        (make_official(), 5, ConfigError, r"'test' has 3 and `splits` is 5\. Leave `splits` out"),
+    ],
+)
+def test_official_folds_that_cannot_be_used_are_told(dataset, num, error, message):
+    split = Split(folds="official")
+    with pytest.raises(error, match=message):
+        list(outer(dataset, split, num, 0))
+    if error is DataError:
+        with pytest.raises(error, match=message):
+            folds(dataset, split)
+
+
+def test_a_held_out_part_that_shares_a_group_is_refused():
+    dataset = make_official()
+    with pytest.raises(DataError, match=r"in several: g00"):
+        held_out(replace(dataset, groups=(*dataset.groups[:-1], "g00")), seed=0)
+
+
+def test_an_image_split_of_80_to_20_is_by_request_and_leaky():
+    dataset = make_dataset([0, 0, 0, 1] * 25, [f"g{i // 10}" for i in range(100)])
+    split = Split(group="none", test=0.2)
+    (found,) = outer(dataset, split, 1, 0)
+    assert [len(part) for part in (found.fold.train, found.fold.val, found.test)] == [70, 10, 20]
+    assert found.test.labels.count(1) == 5
+    assert set(found.test.groups) & set(found.fold.train.groups)
+    assert is_leaky(dataset, split)
+    assert split_record([found])["kind"] == "leaky"
+    (grouped,) = outer(dataset, Split(test=0.2), 1, 0)
+    assert split_kind([grouped]) == "grouped"
+    assert len(grouped.test) == 20
+    assert len(list(outer(dataset, split, None, 0))) == 5
+
+
+def test_a_split_of_data_without_groups_is_by_image():
+    assert split_kind(folds(make_dataset([0, 1] * 10), Split(group="none"))) == "images"
+
+
+def test_digests_of_the_reader_give_the_same_split_as_the_images():
+    dataset = make_dataset([0, 1] * 15, contents=[*range(25), *range(5)])
+    known = replace(dataset, image_digests=dataset.contents(), images=(None,) * 30)
+    for group in ("auto", "none"):
+        split = Split(folds=3, group=group)
+        assert split_digest(folds(known, split)) == split_digest(folds(dataset, split))
 
 
 def test_the_digest_tells_contents_and_parts_apart():
@@ -232,5 +332,5 @@ def test_the_duplicate_of_the_papers_data_stays_together(real_data):
     for seed in range(3):
         for fold in folds(dataset, Split(folds=5, seed=seed)):
             assert ("112" in fold.val.ids) == ("139" in fold.val.ids)
-    for split in outer(dataset, 5, 0):
+    for split in outer(dataset, Split(), 5, 0):
         assert (len(split.fold.train), len(split.fold.val), len(split.test)) == (240, 30, 30)

@@ -9,7 +9,7 @@ from torch import nn
 from hemaml.core.errors import Diverged, OutOfMemory
 from hemaml.core.objective import Context
 from hemaml.nn.schedules import one_cycle
-from hemaml.nn.training import fit_network
+from hemaml.nn.training import Patience, fit_network
 
 EPOCHS = 6
 
@@ -31,11 +31,15 @@ class Fit:
             torch.optim.Adam(self.network.parameters(), lr=lr),
             batches=self.batches,
             loss=self.loss,
-            validate=lambda: {"score": self.network[0].weight.sum().item()},
             model=self,
             context=Context(seed=seed, state=state),
             generators={"order": self.order},
-            **{"epochs": EPOCHS, "schedule": one_cycle(EPOCHS * 4), **options},
+            **{
+                "epochs": EPOCHS,
+                "schedule": one_cycle(EPOCHS * 4),
+                "validate": lambda: {"score": self.network[0].weight.sum().item()},
+                **options,
+            },
         )
 
     def batches(self, epoch):
@@ -174,3 +178,72 @@ def test_gradients_are_cut_to_the_norm():
         gradients = [p.grad.norm() for p in fit.network.parameters()]
         norms[max_norm] = float(torch.stack(gradients).norm())
     assert norms[1e-3] <= 1e-3 < norms[None]
+
+
+def scores_of(values):
+    """Validations that see these values, one after the other."""
+    rest = iter(values)
+    return lambda: {"score": next(rest)}
+
+
+VALUES = (0.5, 0.7, 0.7, 0.6, 0.8, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("direction", "validations", "count"),
+    [("maximize", 0, 6), ("maximize", 1, 3), ("maximize", 2, 4), ("minimize", 2, 3)],
+)
+def test_a_fit_ends_after_validations_without_a_better_one(direction, validations, count):
+    patience = Patience("score", direction, validations)
+    fit = Fit(validate=scores_of(VALUES), patience=patience)
+    assert [step.metrics["score"] for step in fit.steps] == list(VALUES[:count])
+
+
+@pytest.mark.parametrize("stop", [1, 2, 3, 4])
+def test_a_resumed_fit_ends_early_where_it_would_have(stop):
+    """Four validations in all: the best before the resume and the ones without count."""
+    patience = Patience("score", "maximize", 2)
+    first = Fit(validate=scores_of(VALUES), patience=patience)
+    for _ in range(stop):
+        state = next(first.steps).state()
+    second = Fit(state=through_a_file(state), validate=scores_of(VALUES[stop:]), patience=patience)
+    assert [step.index for step in second.steps] == list(range(stop, 4))
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_less_precision_changes_nothing_on_the_cpu(precision):
+    plain, lower = Fit(), Fit(precision=precision)
+    list(plain.steps)
+    list(lower.steps)
+    assert lower.losses == plain.losses
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_a_gpu_multiplies_in_the_precision_and_keeps_the_scale_of_losses(precision):
+    network = nn.Linear(4, 1).cuda()
+    seen = []
+
+    def loss(x):
+        found = network(x)
+        seen.append(found.dtype)
+        return found.float().square().mean()
+
+    def steps(state=None):
+        return fit_network(
+            network,
+            torch.optim.Adam(network.parameters()),
+            batches=lambda epoch: [torch.ones(2, 4, device="cuda")] * 3,
+            loss=loss,
+            validate=lambda: {"score": 0.0},
+            model=None,
+            epochs=2,
+            context=Context(device="cuda", state=state),
+            precision=precision,
+        )
+
+    state = next(steps()).state()
+    assert seen == [getattr(torch, precision)] * 3
+    assert bool(state["scaler"]) == (precision == "float16")
+    assert len(list(steps(through_a_file(state)))) == 1
+    assert network.weight.dtype == torch.float32

@@ -1,0 +1,160 @@
+"""Files of weights: found or downloaded, checked by hash, read without running code, fitted whole.
+
+Nothing here falls back to other weights: a file that is absent, damaged or made for another network
+is a `ConfigError`.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from pickle import UnpicklingError
+from urllib.error import URLError
+
+import torch
+from torch import Tensor, nn
+
+from hemaml.core.errors import ConfigError
+
+StateDict = dict[str, Tensor]
+SHOWN = 3
+"""Names listed for each kind of mismatch."""
+
+
+def read_state(path: Path) -> StateDict:
+    """The tensors of a safetensors file, or of a state dict that torch saved; on the CPU.
+
+    Args:
+        path: The file. Folders that a model was saved to hold it as `model.safetensors`.
+
+    Raises:
+        ConfigError: There is no such file, or it holds something else.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    path = path / "model.safetensors" if path.is_dir() else path
+    if not path.is_file():
+        raise ConfigError(
+            f"`weights` must name a file of weights, but there is no {str(path)!r}. "
+            "Give the path of a safetensors file, of a state dict or of a saved model's folder."
+        )
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    # A damaged archive, a text file and a class that is refused each raise another error.
+    except (SafetensorError, UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ConfigError(
+            f"a file of weights must read without running code, but {str(path)!r} gave: {reason} "
+            "Save it as safetensors, or as a state dict by `torch.save`."
+        ) from error
+    if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise ConfigError(
+            f"a file of weights must map names to tensors, but {str(path)!r} holds "
+            f"{_kind(state)}. Save the network's `state_dict()` alone."
+        )
+    return dict(state)
+
+
+def file_digest(weights: str) -> str:
+    """Hex digest of the file that `weights` names; empty where it names none, or a fixed version.
+
+    Args:
+        weights: As `hemaml.nn.backbones.load_backbone` takes it.
+    """
+    if weights in ("none", "imagenet") or weights.startswith("models:/"):
+        return ""
+    path = Path(weights).expanduser()
+    path = path / "model.safetensors" if path.is_dir() else path
+    if not path.is_file():
+        return ""  # loading it says what is wrong
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def load_strictly(network: nn.Module, state: Mapping[str, Tensor], *, source: str) -> None:
+    """Copies tensors into a network that has exactly these, by name and shape.
+
+    Args:
+        network: Changed in place.
+        state: Name to tensor.
+        source: Where they came from, for the message.
+
+    Raises:
+        ConfigError: A name or a shape differs; says how many and which.
+    """
+    wanted = network.state_dict()
+    missing = sorted(wanted.keys() - state.keys())
+    unknown = sorted(state.keys() - wanted.keys())
+    reshaped = [
+        f"{name} {tuple(state[name].shape)} for {tuple(tensor.shape)}"
+        for name, tensor in wanted.items()
+        if name in state and state[name].shape != tensor.shape
+    ]
+    faults = {"missing": missing, "unknown": unknown, "of another shape": reshaped}
+    report = "; ".join(_listed(kind, names) for kind, names in faults.items() if names)
+    if report:
+        raise ConfigError(
+            f"weights must be exactly those of the backbone, but {source} has of its "
+            f"{len(wanted)} tensors {report}. Choose its own file, or the backbone it was made for."
+        )
+    network.load_state_dict(dict(state))
+
+
+def state_digest(state: Mapping[str, Tensor]) -> str:
+    """Hex digest of names, types, shapes and values, in any order of names."""
+    hasher = hashlib.blake2b(digest_size=16)
+    for name in sorted(state):
+        tensor = state[name].detach().cpu().contiguous()
+        hasher.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        hasher.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return hasher.hexdigest()
+
+
+def downloaded(url: str, *, sha256: str, otherwise: str) -> Path:
+    """A file in torch's cache of checkpoints, downloaded where it is not there yet.
+
+    Args:
+        url: Where it is; its last part names the file in the cache.
+        sha256: The first hex digits of its hash, checked for files that were there, too.
+        otherwise: What to do without it, for the message.
+
+    Raises:
+        ConfigError: It is neither in the cache nor reachable, or its hash differs.
+    """
+    folder = Path(torch.hub.get_dir()) / "checkpoints"
+    path = folder / url.rpartition("/")[2]
+    if not path.is_file():
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            torch.hub.download_url_to_file(url, str(path), sha256, progress=False)
+        except (URLError, OSError, RuntimeError) as error:  # RuntimeError: another hash
+            raise ConfigError(
+                f"the weights must be at hand, but {str(path)!r} is absent and {url} gave: "
+                f"{error}. {otherwise} Or put that file there by hand."
+            ) from error
+    check_hash(path, sha256)
+    return path
+
+
+def check_hash(path: Path, sha256: str) -> None:
+    """Raises `ConfigError` where the hash of a file does not start with these hex digits."""
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if not found.startswith(sha256):
+        raise ConfigError(
+            f"{str(path)!r} must have a sha256 that starts with {sha256}, but it is {found}: "
+            "the file is damaged or another one. Remove it and try again."
+        )
+
+
+def _listed(kind: str, names: list[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return f"{len(names)} {kind} ({', '.join(names[:SHOWN])}{more})"
+
+
+def _kind(state: object) -> str:
+    if isinstance(state, Mapping):
+        return f"other values, too (keys {', '.join(sorted(map(str, state))[:SHOWN])} ...)"
+    return f"one {type(state).__name__}"

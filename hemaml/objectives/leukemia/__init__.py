@@ -1,0 +1,1 @@
+"""Leukemia from images of cells (Kapadia and Swarnalatha, hybrid CNN and GNN)."""

@@ -1,0 +1,308 @@
+"""Scores of classifiers, each defined here and nowhere else, with bootstrap intervals.
+
+N images with true classes and C probabilities each; the predicted class is the most probable one
+(the first of several). For a class c, n is its number of images, TP those predicted as c, FP the
+other images predicted as c, FN = n - TP, TN = N - n - FP. By class:
+
+    precision    TP / (TP + FP), 0 where nothing is predicted as c
+    recall       TP / n                                      (sensitivity)
+    f1           2 TP / (2 TP + FP + FN)
+    specificity  TN / (N - n)
+    auc          share of the pairs of an image of c and one of another class in which the first
+                 has the higher probability of c; a tie counts half
+
+With two classes these are the scores of class 1, the positive one. With more they are means over
+the classes that have images and others beside them (one-vs-rest, macro). Of all images:
+
+    accuracy           share of images whose predicted class is the true one
+    balanced_accuracy  mean of the recalls of the classes that have images
+    ece                sum over bins of (share of images) * |accuracy - mean top probability|, with
+                       15 bins of the top probability: ((i - 1) / 15, i / 15]
+    log_loss           mean of -ln p of the true class, p at least 1e-7
+
+Undefined is NaN: precision, recall and f1 where the positive class has no images, specificity
+where the negative one has none, and auc where either has none (with more classes: where no class
+is defined).
+
+An interval holds the middle 95 % (linear percentiles) of the scores of resampled sets: as many
+groups as there are, drawn with replacement, each with all of its images. Resamples in which a
+score is undefined are left out of its interval; one whose score of the set itself is undefined has
+none (NaN). With few groups such intervals are too narrow.
+
+Letters: N images, C classes, G groups, R resamples, U distinct probabilities, B bins.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hemaml.core.errors import ConfigError, DataError
+from hemaml.core.types import Float32Array, Float64Array, Int64Array
+
+SCORES = (
+    "accuracy", "precision", "recall", "f1", "auc", "specificity", "balanced_accuracy", "ece",
+    "log_loss",
+)  # fmt: skip
+BINS = 15
+SMALLEST_PROBABILITY = 1e-7
+TOLERANCE = 1e-3
+"""By which probabilities of an image may miss a sum of 1."""
+AT_ONCE = 1 << 21
+"""Weights (images times resamples) that are worked on at once, to stay in a processor's cache."""
+
+Interval = tuple[float, float]
+
+
+def classification_scores(
+    probabilities: Float32Array, labels: Sequence[int] | Int64Array
+) -> dict[str, float]:
+    """All scores of a set of images, by the names and definitions at the top of this module.
+
+    Args:
+        probabilities: N x C, rows of sum 1, C at least 2.
+        labels: N class indices.
+
+    Raises:
+        ConfigError: The arrays do not fit each other.
+        DataError: No images.
+    """
+    outcome = _outcome(probabilities, labels)
+    once_N1 = np.ones((len(outcome.labels), 1))
+    return {name: float(values[0]) for name, values in _scores(outcome, once_N1).items()}
+
+
+def bootstrap_intervals(
+    probabilities: Float32Array,
+    labels: Sequence[int] | Int64Array,
+    groups: Sequence[str] = (),
+    *,
+    num: int = 1000,
+    seed: int = 0,
+) -> dict[str, Interval]:
+    """The 95 % interval of each score, by the definition at the top of this module.
+
+    Args:
+        probabilities: N x C, rows of sum 1.
+        labels: N class indices.
+        groups: N names of what is drawn as a whole; empty: each image by itself.
+        num: Resamples, R.
+        seed: Fixes them.
+
+    Raises:
+        ConfigError: The arrays do not fit each other.
+        DataError: No images.
+    """
+    outcome = _outcome(probabilities, labels)
+    group_N = group_indices(groups, len(outcome.labels))
+    num_groups = int(group_N.max()) + 1
+    rng = np.random.default_rng(seed)
+    columns: dict[str, list[Float64Array]] = {name: [] for name in SCORES}
+    step = max(1, AT_ONCE // len(group_N))
+    for first in range(0, num, step):
+        weights_GR = _resampled(num_groups, min(step, num - first), rng)
+        for name, values_R in _scores(outcome, weights_GR[group_N]).items():
+            columns[name].append(values_R)
+    once = classification_scores(probabilities, labels)
+    return {
+        name: _interval(np.concatenate(values)) if np.isfinite(once[name]) else (np.nan, np.nan)
+        for name, values in columns.items()
+    }
+
+
+def group_scores(
+    probabilities: Float32Array, labels: Sequence[int] | Int64Array, groups: Sequence[str]
+) -> dict[str, dict[str, float]]:
+    """The scores of each group's images by themselves, groups sorted by name.
+
+    Args:
+        probabilities: N x C, rows of sum 1.
+        labels: N class indices.
+        groups: N names.
+
+    Raises:
+        ConfigError: The arrays do not fit each other.
+        DataError: No images.
+    """
+    group_N = group_indices(groups, len(probabilities))
+    labels_N = np.asarray(labels)
+    return {
+        name: classification_scores(probabilities[group_N == g], labels_N[group_N == g])
+        for g, name in enumerate(sorted(set(groups)))
+    }
+
+
+def group_indices(groups: Sequence[str], count: int) -> Int64Array:
+    """Index of each image's group among the sorted names; of the image itself without groups.
+
+    Raises:
+        ConfigError: Neither none nor `count` groups.
+    """
+    if not len(groups):
+        return np.arange(count)
+    if len(groups) != count:
+        raise ConfigError(
+            f"Each image must have one group, but got {len(groups)} groups for {count} images. "
+            "Give one an image, or none at all."
+        )
+    return np.unique(np.asarray(groups), return_inverse=True)[1].astype(np.int64)
+
+
+def calibration_bins(probabilities: Float32Array | Float64Array) -> Int64Array:
+    """Bin of each image's top probability for `ece`: 0 to `BINS` - 1, closed at their tops."""
+    top_N = np.asarray(probabilities, np.float64).max(axis=1)
+    # Rounded, as 0.6 in 32 bits is a little more than the top of its bin.
+    bins_N: Int64Array = np.ceil(np.round(top_N * BINS, 6)).astype(np.int64) - 1
+    return bins_N.clip(0, BINS - 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What the scores are made from.
+
+    Attributes:
+        probabilities: N x C.
+        labels: N true classes.
+        predicted: N predicted classes.
+    """
+
+    probabilities: Float64Array
+    labels: Int64Array
+    predicted: Int64Array
+
+    @property
+    def scored_classes(self) -> Sequence[int]:
+        """The positive class of two, or all."""
+        num_classes = self.probabilities.shape[1]
+        return (1,) if num_classes == 2 else range(num_classes)
+
+
+def _outcome(probabilities: Float32Array, labels: Sequence[int] | Int64Array) -> Outcome:
+    values_NC, labels_N = np.asarray(probabilities, np.float64), np.asarray(labels)
+    if values_NC.ndim != 2 or values_NC.shape[1] < 2 or labels_N.shape != values_NC.shape[:1]:
+        raise ConfigError(
+            "Scores need N x C probabilities (C at least 2) and N labels, but got shapes "
+            f"{values_NC.shape} and {labels_N.shape}. Stack what the model predicts for the images."
+        )
+    if not len(labels_N):
+        raise DataError("Scores need at least one image, but the set is empty. Use more data.")
+    worst = float(np.abs(values_NC.sum(axis=1) - 1).max())
+    if not values_NC.min() >= 0 or not worst <= TOLERANCE:  # NaN fails both
+        raise ConfigError(
+            f"Probabilities must be at least 0 with a sum of 1, but the smallest is "
+            f"{values_NC.min()} and a sum is off by {worst:.3g}. Apply softmax to the logits."
+        )
+    if labels_N.min() < 0 or labels_N.max() >= values_NC.shape[1]:
+        raise ConfigError(
+            f"Labels must be class indices below {values_NC.shape[1]}, but they run from "
+            f"{labels_N.min()} to {labels_N.max()}. Score the model on its own label set."
+        )
+    return Outcome(values_NC, labels_N.astype(np.int64), values_NC.argmax(axis=1))
+
+
+def _scores(outcome: Outcome, weights_NR: Float64Array) -> dict[str, Float64Array]:
+    """Every score of R weighted sets: a weight is how often the image is in the set."""
+    num_classes = outcome.probabilities.shape[1]
+    cells_N = outcome.labels * num_classes + outcome.predicted
+    confusion_RCC = _summed(cells_N, weights_NR, num_classes**2).reshape(
+        -1, num_classes, num_classes
+    )
+    by_class = _by_class(confusion_RCC)
+    by_class["auc"] = np.stack(
+        [
+            _auc(outcome.probabilities[:, c], outcome.labels == c, weights_NR)
+            if c in outcome.scored_classes
+            else np.full(weights_NR.shape[1], np.nan)
+            for c in range(num_classes)
+        ],
+        axis=1,
+    )
+    total_R = confusion_RCC.sum(axis=(1, 2))
+    chosen = list(outcome.scored_classes)
+    means = {name: _mean(values_RC[:, chosen]) for name, values_RC in by_class.items()}
+    losses_N = -np.log(
+        np.maximum(
+            outcome.probabilities[np.arange(len(cells_N)), outcome.labels], SMALLEST_PROBABILITY
+        )
+    )
+    values = {
+        **means,
+        "accuracy": np.trace(confusion_RCC, axis1=1, axis2=2) / total_R,
+        "balanced_accuracy": _mean(by_class["recall"]),
+        "ece": _calibration_error(outcome, weights_NR) / total_R,
+        "log_loss": losses_N @ weights_NR / total_R,
+    }
+    return {name: values[name] for name in SCORES}
+
+
+def _by_class(confusion_RCC: Float64Array) -> dict[str, Float64Array]:
+    """R x C scores from R tables of true (rows) and predicted classes (columns)."""
+    true_RC = np.diagonal(confusion_RCC, axis1=1, axis2=2)
+    images_RC, predicted_RC = confusion_RCC.sum(axis=2), confusion_RCC.sum(axis=1)
+    others_RC = images_RC.sum(axis=1, keepdims=True) - images_RC
+    present = np.where(images_RC > 0, 1.0, np.nan)
+    # Where a denominator is 0, so is the numerator: 1 stands in for it.
+    return {
+        "precision": present * true_RC / np.maximum(predicted_RC, 1),
+        "recall": present * true_RC / np.maximum(images_RC, 1),
+        "f1": present * 2 * true_RC / np.maximum(images_RC + predicted_RC, 1),
+        "specificity": np.where(others_RC > 0, 1.0, np.nan)
+        * (1 - (predicted_RC - true_RC) / np.maximum(others_RC, 1)),
+    }
+
+
+def _auc(
+    scores_N: Float64Array, positive_N: NDArray[np.bool_], weights_NR: Float64Array
+) -> Float64Array:
+    """R areas under the ROC curve: weighted ranks, over distinct scores in ascending order."""
+    order_N = np.argsort(scores_N, kind="stable")
+    sorted_N = scores_N[order_N]
+    starts_U = np.flatnonzero(np.append(True, sorted_N[1:] != sorted_N[:-1]))
+    ranked_NR = weights_NR[order_N]
+    positive_UR = np.add.reduceat(ranked_NR * positive_N[order_N, None], starts_U, axis=0)
+    negative_UR = np.add.reduceat(ranked_NR, starts_U, axis=0) - positive_UR
+    below_UR = negative_UR.cumsum(axis=0) - negative_UR / 2
+    pairs_R = positive_UR.sum(axis=0) * negative_UR.sum(axis=0)
+    won_R = np.einsum("ur,ur->r", positive_UR, below_UR)
+    return np.where(pairs_R > 0, won_R / np.maximum(pairs_R, 1), np.nan)
+
+
+def _calibration_error(outcome: Outcome, weights_NR: Float64Array) -> Float64Array:
+    """R sums over bins of |correct images - sum of their top probabilities|."""
+    surplus_N = (outcome.labels == outcome.predicted) - outcome.probabilities.max(axis=1)
+    bins_N = calibration_bins(outcome.probabilities)
+    gaps_RB = np.abs(_summed(bins_N, weights_NR * surplus_N[:, None], BINS))
+    return np.asarray(gaps_RB.sum(axis=1))
+
+
+def _summed(index_N: Int64Array, values_NR: Float64Array, count: int) -> Float64Array:
+    """R x count sums of the rows of each index."""
+    one_hot = np.zeros((count, len(index_N)))
+    one_hot[index_N, np.arange(len(index_N))] = 1
+    sums: Float64Array = (one_hot @ values_NR).T
+    return sums
+
+
+def _mean(values_RC: Float64Array) -> Float64Array:
+    """Mean of each row over the classes in which it is defined; NaN where it is in none."""
+    defined_RC = np.isfinite(values_RC)
+    count_R = defined_RC.sum(axis=1)
+    total_R = np.where(defined_RC, values_RC, 0).sum(axis=1)
+    return np.where(count_R > 0, total_R / np.maximum(count_R, 1), np.nan)
+
+
+def _resampled(num_groups: int, num: int, rng: np.random.Generator) -> Float64Array:
+    """G x num: how often each group is in each of `num` resamples."""
+    drawn = rng.integers(0, num_groups, (num, num_groups))
+    cells = drawn + np.arange(num)[:, None] * num_groups
+    counts = np.bincount(cells.ravel(), minlength=num * num_groups)
+    return np.ascontiguousarray(counts.reshape(num, num_groups).T, dtype=np.float64)
+
+
+def _interval(values_R: Float64Array) -> Interval:
+    defined = values_R[np.isfinite(values_R)]
+    if not len(defined):
+        return np.nan, np.nan
+    low, high = np.percentile(defined, [2.5, 97.5])
+    return float(low), float(high)

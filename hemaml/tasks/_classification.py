@@ -1,0 +1,134 @@
+"""What the tasks that classify whole images share: scores, intervals, protocol, figures."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from hemaml.core.dataset import Dataset
+from hemaml.core.errors import DataError
+from hemaml.core.objective import Model
+from hemaml.core.task import Task
+from hemaml.core.types import Float32Array, UInt8Array
+from hemaml.data import splits
+from hemaml.data.reading import read_dataset
+from hemaml.ops.classification_scores import (
+    Interval,
+    bootstrap_intervals,
+    classification_scores,
+)
+
+HELD_OUT_SEED = 0
+PRIMARY = "auc"
+
+
+class Classifier(Model, Protocol):
+    """A fitted model of a classification task.
+
+    `predict` gives C probabilities an image. `embed` shows how the model sees images: one array of
+    N x d a stage, by the stage's name, in the order in which an image passes through them
+    (`features` of an SVM; `backbone`, then `graph`). A stage may have its own d.
+    """
+
+    def embed(self, images: Sequence[UInt8Array]) -> Mapping[str, Float32Array]:
+        """N x d features of the images by name of the stage, first to last."""
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbourhood:
+    """An image among the k images of a model's bank that it was attached to, nearest first.
+
+    Attributes:
+        ids: k names.
+        labels: k true classes.
+        similarities: k cosines of the embeddings.
+        weights: k edge weights in 0..1: how much each neighbour matters to the predicted class.
+        thumbnails: k small images of s x s x 3, or none where the bank keeps none.
+    """
+
+    ids: Sequence[str]
+    labels: Sequence[int]
+    similarities: Sequence[float]
+    weights: Sequence[float]
+    thumbnails: Sequence[UInt8Array] = ()
+
+
+class Attaching(Classifier, Protocol):
+    """A classifier that looks at neighbours of an image; its objective names `neighbourhood`."""
+
+    def neighbourhood(self, image: UInt8Array) -> Neighbourhood:
+        """The neighbours of one image, whether or not it is in the bank itself."""
+
+
+def predicted_probabilities(model: Model, data: Dataset) -> Float32Array:
+    """N x C probabilities of a labelled classification set.
+
+    Raises:
+        DataError: The data has no images, no labels, or masks.
+    """
+    if not len(data) or len(data.labels) != len(data) or len(data.masks):
+        raise DataError(
+            f"This task needs images with one class each, but {data.name!r} has "
+            f"{len(data)} images, {len(data.labels)} labels and {len(data.masks)} masks. "
+            "Choose a reader of classification data."
+        )
+    return np.stack(model.predict(data.images))
+
+
+def score(model: Model, data: Dataset) -> dict[str, float]:
+    """All scores of `hemaml.ops.classification_scores`.
+
+    Args:
+        model: Predicts C probabilities an image, in the order of the data's classes.
+        data: Images with labels, of two classes at least.
+
+    Raises:
+        DataError: The data is of another kind, or fewer than two classes have images: the AUC that
+            decides is then undefined.
+    """
+    scores = classification_scores(predicted_probabilities(model, data), data.labels)
+    if np.isnan(scores[PRIMARY]):
+        counts = Counter(data.labels)
+        told = ", ".join(f"{name}: {counts[index]}" for index, name in enumerate(data.classes))
+        raise DataError(
+            f"the AUC needs images of two classes, but this part of {data.name!r} has {told}. "
+            "Use fewer folds, a larger `split.val`, another `split.seed` or more data."
+        )
+    return scores
+
+
+def intervals(model: Model, data: Dataset) -> dict[str, Interval]:
+    """The bootstrap 95 % interval of each score, over groups (images where there are none).
+
+    Args:
+        model: As for `score`.
+        data: Images with labels.
+
+    Raises:
+        DataError: The data has no images, no labels, or masks.
+    """
+    probabilities = predicted_probabilities(model, data)
+    return bootstrap_intervals(probabilities, data.labels, data.groups)
+
+
+def held_out(data: Dataset) -> tuple[Dataset, Dataset]:
+    """The rest and the held-out part, fixed by the data alone; see `splits.held_out`."""
+    return splits.held_out(data, seed=HELD_OUT_SEED)
+
+
+def classification_task(name: str) -> Task:
+    """The task of a name: any labelled set of two classes or more, decided by AUC."""
+    return Task(
+        name=name,
+        primary=PRIMARY,
+        direction="maximize",
+        read=read_dataset,
+        held_out=held_out,
+        folds=splits.folds,
+        outer=splits.outer,
+        score=score,
+        intervals=intervals,
+        figures=("classification", "projection"),
+    )
