@@ -214,10 +214,10 @@ def doctor(
     sweep_id: Annotated[str | None, typer.Option("--sweep", help="Check this sweep.")] = None,
     repair: Annotated[bool, typer.Option("--repair", help="Mend what can be mended.")] = False,
 ) -> None:
-    """Check stores, cache, device and data; or that a sweep's study and record agree."""
+    """Check stores, cache, device, data and runs; or that a sweep's study and record agree."""
     from hemaml.doctor import examine, examine_sweep
 
-    findings = examine_sweep(sweep_id, repair=repair) if sweep_id else examine()
+    findings = examine_sweep(sweep_id, repair=repair) if sweep_id else examine(repair=repair)
     _table(["what", "state", "found"], [[f.what, f.state, f.found] for f in findings])
     if any(f.state == "wrong" for f in findings):
         raise typer.Exit(1)

@@ -18,6 +18,7 @@ from hemaml.core import settings
 from hemaml.core.documents import canonical_json, override
 from hemaml.core.errors import ConfigError
 from hemaml.core.experiment import Plan, load_experiment, plan_from
+from hemaml.core.provenance import this_process
 from hemaml.core.search import Assigned, Ending, Event, Study, Watch
 from hemaml.core.seeding import derive_seed
 from hemaml.core.tracker import Record, Run
@@ -172,7 +173,7 @@ class OpenSweep:
         job, plan = self.job, self.plan
         assert plan.space is not None
         reconcile(job.tracker, self.run.id, self.id)
-        self.run.set_tags({"outcome": "running"})
+        self.run.set_tags({"outcome": "running", "process": this_process()})
         evaluate = partial(run_trial, job)
         optuna_engine.search(evaluate, plan.space, plan.experiment.sweep, self.study, watch)
         reconcile(job.tracker, self.run.id, self.id)
