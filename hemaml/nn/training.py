@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from hemaml.core.errors import Diverged, OutOfMemory
 from hemaml.core.objective import Context, Model, State, Step
+from hemaml.nn.allocation import prepare_thread
 from hemaml.nn.schedules import Schedule
 
 B = TypeVar("B")
@@ -112,6 +113,7 @@ class _Run:
 
     def train_epoch(self, batches: Iterable[B], loss: Callable[[B], Losses]) -> dict[str, float]:
         """One pass over the batches; returns the mean of each part of the loss."""
+        prepare_thread()
         self.network.train()
         sums: dict[str, Tensor] = {}
         count = 0

@@ -7,7 +7,14 @@ import pytest
 import torch
 from torch.nn.functional import conv2d, pad
 
-from hemaml.nn.superpixel_convolution import MARGIN, PixelConvolution, SuperpixelConvolution
+from hemaml.nn import superpixel_convolution
+from hemaml.nn.superpixel_convolution import (
+    MARGIN,
+    PixelConvolution,
+    SuperpixelConvolution,
+    _add_rows_anywhere,
+    _table_gradient,
+)
 
 NUM, FEATURES, HIDDEN, CLASSES = 3, 4, 6, 3
 SIDE = 7 + MARGIN
@@ -27,9 +34,7 @@ def case():
     return labels, inside, colours, features
 
 
-def as_kernel(weight, num_in, num_out, *, inputs_first=False):
-    if inputs_first:
-        return weight.view(3, 3, num_in, num_out).permute(3, 2, 0, 1)
+def as_kernel(weight, num_in, num_out):
     return weight.view(3, 3, num_out, num_in).permute(2, 3, 0, 1)
 
 
@@ -38,8 +43,7 @@ def expected(mix, classify, case):
     nothing = torch.zeros(1, FEATURES, dtype=torch.double)
     painted = torch.cat([features, nothing])[labels.long()].permute(0, 3, 1, 2)
     of_superpixels = as_kernel(mix.of_superpixels, FEATURES, HIDDEN)
-    of_colours = as_kernel(mix.of_colours, 3, HIDDEN, inputs_first=True)
-    kernel = torch.cat([of_superpixels, of_colours], dim=1)
+    kernel = torch.cat([of_superpixels, mix.of_colours], dim=1)
     stacked = torch.cat([painted, colours], dim=1)
     hidden = conv2d(stacked, kernel, mix.bias, padding=1).relu() * inside
     kernel = as_kernel(classify.weight, HIDDEN, CLASSES)
@@ -75,3 +79,19 @@ def test_padding_is_exactly_zero(case):
     outside = (case[1] == 0).expand_as(hidden)
     assert (hidden[outside] == 0).all()
     assert hidden[~outside].max() > 0
+
+
+def test_the_gradient_of_the_table_is_the_same_on_every_device(case, monkeypatch):
+    """A GPU sums otherwise; that way runs on the CPU as well."""
+    labels = case[0]
+    line = torch.randn(labels.numel() + 2 * (SIDE + 1), HIDDEN, dtype=torch.double)
+    wanted = _table_gradient(line, labels, 5 * NUM)
+
+    def anywhere(line, labels, places, table):
+        arrays = (torch.from_numpy(array) for array in (line, labels, table))
+        line, labels, table = arrays
+        _add_rows_anywhere(line, labels, places.tolist(), table)
+
+    monkeypatch.setattr(superpixel_convolution, "_add_rows", anywhere)
+    torch.testing.assert_close(_table_gradient(line, labels, 5 * NUM), wanted)
+    assert wanted.abs().min() > 0
