@@ -26,8 +26,6 @@ from hemaml.core.types import Float32Array, Int32Array, Int64Array
 MARGIN = 2
 """Rows and columns of padding that each image has at its right and bottom, at least."""
 NUM_TAPS = 9
-DILATION = 2
-"""Of the second convolution: it reaches further without more parameters."""
 OUTSIDE = -1e4
 """What stands at padding: so far below zero that the rectifier makes it 0 whatever is added."""
 
@@ -68,15 +66,18 @@ class SuperpixelConvolution(nn.Module):
 
 
 class PixelConvolution(nn.Module):
-    """A 3 x 3 convolution with dilation 2 to few channels.
+    """A 3 x 3 convolution to few channels.
 
     Args:
         num_in: H.
         num_out: C.
+        dilation: Pixels from tap to tap, at most `MARGIN`: 2 reaches further for no parameters.
     """
 
-    def __init__(self, num_in: int, num_out: int) -> None:
+    def __init__(self, num_in: int, num_out: int, *, dilation: int) -> None:
         super().__init__()
+        assert dilation <= MARGIN
+        self.dilation = dilation
         bound = (num_in * NUM_TAPS) ** -0.5
         self.weight = _uniform(bound, NUM_TAPS * num_out, num_in)
         self.bias = _uniform(bound, num_out)
@@ -88,7 +89,7 @@ class PixelConvolution(nn.Module):
             hidden_MH: Features of the pixels, 0 at padding.
             side: G.
         """
-        out: Tensor = _PixelConvolution.apply(hidden_MH, self.weight, side)
+        out: Tensor = _PixelConvolution.apply(hidden_MH, self.weight, side, self.dilation)
         return out + self.bias[:, None]
 
 
@@ -189,15 +190,15 @@ def _add_rows(
 
 class _PixelConvolution(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, side: int) -> Tensor:
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, side: int, dilation: int) -> Tensor:
         ctx.save_for_backward(hidden, weight)
-        ctx.side = side
+        ctx.offsets = offsets = _offsets(side, dilation)
         # Products of each pixel with all taps, then each tap's plane is added where it belongs.
         # With rows of zeros up to a multiple of 16, MKL takes a third of the time.
         rows = pad(weight, (0, 0, 0, -len(weight) % 16)) @ hidden.t()
         planes = rows[: len(weight)].view(NUM_TAPS, -1, len(hidden))
         out = planes[NUM_TAPS // 2].clone()
-        for plane, offset in zip(planes, _offsets(side, DILATION), strict=True):
+        for plane, offset in zip(planes, offsets, strict=True):
             if offset > 0:
                 out[:, :-offset] += plane[:, offset:]
             elif offset < 0:
@@ -205,11 +206,10 @@ class _PixelConvolution(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx: Any, *grads: Any) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Any, *grads: Any) -> tuple[Tensor, Tensor, None, None]:
         hidden, weight = ctx.saved_tensors
-        offsets = [-offset for offset in _offsets(ctx.side, DILATION)]
-        planes = torch.cat(_shifts(grads[0], offsets))
-        return planes.t() @ weight, planes @ hidden, None
+        planes = torch.cat(_shifts(grads[0], [-offset for offset in ctx.offsets]))
+        return planes.t() @ weight, planes @ hidden, None, None
 
 
 def _table_rows(labels: Tensor, *, outside: int) -> Tensor:

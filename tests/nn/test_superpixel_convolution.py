@@ -47,7 +47,9 @@ def expected(mix, classify, case):
     stacked = torch.cat([painted, colours], dim=1)
     hidden = conv2d(stacked, kernel, mix.bias, padding=1).relu() * inside
     kernel = as_kernel(classify.weight, HIDDEN, CLASSES)
-    logits = conv2d(hidden, kernel, classify.bias, padding=2, dilation=2)
+    logits = conv2d(
+        hidden, kernel, classify.bias, padding=classify.dilation, dilation=classify.dilation
+    )
     return hidden, logits * inside
 
 
@@ -58,9 +60,10 @@ def ours(mix, classify, case):
     return hidden.view(NUM, SIDE, SIDE, HIDDEN).permute(0, 3, 1, 2), logits * inside
 
 
-def test_results_and_gradients_are_those_of_a_convolution(case):
+@pytest.mark.parametrize("dilation", [1, 2])
+def test_results_and_gradients_are_those_of_a_convolution(case, dilation):
     mix = SuperpixelConvolution(FEATURES, HIDDEN).double()
-    classify = PixelConvolution(HIDDEN, CLASSES).double()
+    classify = PixelConvolution(HIDDEN, CLASSES, dilation=dilation).double()
     variables = [case[3], *mix.parameters(), *classify.parameters()]
     weights = torch.randn(NUM, CLASSES, SIDE, SIDE, dtype=torch.double)
     results = []
@@ -75,7 +78,7 @@ def test_results_and_gradients_are_those_of_a_convolution(case):
 
 def test_padding_is_exactly_zero(case):
     mix = SuperpixelConvolution(FEATURES, HIDDEN).double()
-    hidden, _ = ours(mix, PixelConvolution(HIDDEN, CLASSES).double(), case)
+    hidden, _ = ours(mix, PixelConvolution(HIDDEN, CLASSES, dilation=2).double(), case)
     outside = (case[1] == 0).expand_as(hidden)
     assert (hidden[outside] == 0).all()
     assert hidden[~outside].max() > 0
