@@ -10,7 +10,8 @@ from typing import Literal
 from hemaml.core import settings
 from hemaml.core.errors import HemamlError
 from hemaml.core.tracker import Record, Tracker
-from hemaml.engines.optuna_engine import Searched, open_storage, searched
+from hemaml.engines.optuna_engine import Searched, searched
+from hemaml.engines.optuna_study import open_storage
 from hemaml.job import resolve_device
 from hemaml.record import (
     abandoned,

@@ -24,6 +24,7 @@ from hemaml.record import (
     log_inputs,
     mean_and_deviation,
     open_job,
+    page,
     run_tags,
     scores_table,
 )
@@ -40,12 +41,14 @@ class Evaluation:
         splits: One mapping of test scores a split.
         scores: Metric to (mean, sample standard deviation) over the splits.
         paper: The figures of the paper, with their source.
+        link: Its page in the MLflow UI.
     """
 
     run_id: str
     splits: Sequence[Mapping[str, float]]
     scores: Mapping[str, tuple[float, float]]
     paper: Mapping[str, str | float]
+    link: str
 
 
 def evaluate(
@@ -94,7 +97,7 @@ def evaluate(
         run.log_metrics({f"test/{name}_std": spread for name, (_, spread) in scores.items()})
         run.set_tags({"outcome": "finished", "mlflow.note.content": _note(plan, scores, splits)})
         run.end("FINISHED")
-    return Evaluation(run.id, rows, scores, plan.experiment.paper)
+    return Evaluation(run.id, rows, scores, plan.experiment.paper, page(job, run.id))
 
 
 def _score_splits(

@@ -26,6 +26,7 @@ from hemaml.engines.optuna_engine import Searched
 from hemaml.explain import Picture, pictures
 from hemaml.job import Job
 from hemaml.tracking.mlflow_tracker import MlflowTracker
+from hemaml.tracking.views import run_page, ui_address
 from hemaml.training import STATUS, is_curve
 
 
@@ -129,6 +130,12 @@ def log_pictures(run: Run, drawn: Sequence[Picture], folder: str) -> None:
             run.log_bytes(picture.png, f"{folder}/{picture.name}.png")
         if picture.html is not None:
             run.log_text(picture.html, f"{folder}/{picture.name}.html")
+
+
+def page(job: Job, run_id: str) -> str:
+    """Where the MLflow UI shows a run."""
+    assert isinstance(job.tracker, MlflowTracker)
+    return f"{ui_address(job.tracker.uri)}/{run_page(job.tracker, run_id)}"
 
 
 def log_inputs(job: Job, run: Run, split: dict[str, object]) -> None:

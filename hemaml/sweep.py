@@ -46,7 +46,7 @@ from hemaml.record import (
     unfinished_sweep,
 )
 from hemaml.tracking.mlflow_tracker import MlflowTracker
-from hemaml.tracking.views import trials_view
+from hemaml.tracking.views import trials_view, ui_address
 from hemaml.training import STATUS
 from hemaml.trial import run_trial
 
@@ -63,7 +63,7 @@ class SweepResult:
     Attributes:
         id: The sweep's id, for `resume` and `--resume`.
         run_id: Its run in the tracking store.
-        link: A view of its trials in the MLflow UI, below the server's address.
+        link: A view of its trials in the MLflow UI.
         plan: The experiment and its space.
         best: The winner's point, or None where no trial finished.
         values: The winner's values of the goals on validation, from the search (one seed).
@@ -189,10 +189,11 @@ class OpenSweep:
             log_winner(job, self.run, seeds[0])
         self.run.set_tags({"outcome": "finished" if winner else "no_winner"})
         self.run.end("FINISHED" if winner else "FAILED")
+        view = job.tracker.get(self.run.id).tags["view"]
         return SweepResult(
             id=self.id,
             run_id=self.run.id,
-            link=job.tracker.get(self.run.id).tags["view"],
+            link=f"{ui_address(settings.tracking_uri())}/{view}",
             plan=plan,
             best=winner.point if winner else None,
             values=winner.values if winner else (),
@@ -282,12 +283,12 @@ def _nobody(event: Event) -> None:
 def _record_the_killed(job: Job, run: Run, trials: Sequence[Searched]) -> None:
     """Trials that killed their workers left a run that says interrupted; the study knows more."""
     for trial in trials:
-        if trial.ending == "failed" and not trial.run_id:
+        if trial.ending in ("failed", "out_of_memory") and not trial.run_id:
             tags = {"kind": "trial", "trial": str(trial.number)}
             for record in job.tracker.find(tags, parent=run.id):
                 killed = job.tracker.reopen(record.id)
                 killed.set_tags({"outcome": trial.ending, "reason": trial.reason})
-                killed.end(STATUS["failed"])
+                killed.end("FAILED")
 
 
 def _winner(plan: Plan, trials: Sequence[Searched]) -> Searched | None:
