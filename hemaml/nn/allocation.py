@@ -1,39 +1,35 @@
-"""How a process holds memory and counts near zero, so that its time goes into the networks."""
+"""The C library's allocator, set so that memory freed after a batch is there for the next one.
+
+By default glibc maps every block of more than a few MiB anew and unmaps it when it is freed. The
+activations of a batch are such blocks: each layer of each batch would have its pages zeroed by the
+kernel again, which takes longer than small convolutions do.
+"""
 
 import ctypes
-import sys
+import platform
 from functools import cache
 
-import torch
-
-M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
-"""Parameters of mallopt(3)."""
-GIB = 1 << 30
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+"""Numbers of `mallopt`'s parameters in glibc's malloc.h."""
+LARGEST_KEPT = 1 << 30
+"""Bytes of the largest block that is taken from memory freed before."""
+NEVER_TRIM = (1 << 31) - 1
+"""The highest number `mallopt` takes: freed bytes at the heap's end before it shrinks."""
 
 
 @cache
-def prepare_memory() -> None:
-    """Makes this process keep freed memory for its next batch; once a process is enough.
+def keep_freed_memory() -> bool:
+    """Lets this process keep what it frees; works once, later calls change nothing.
 
-    The C library gives large blocks back to the system when they are freed, so that each batch of
-    activations is mapped and zeroed anew: a fifth of an epoch of a small network, most of the time
-    of an embedding of large images. Does nothing where the C library is not glibc.
+    The process then holds its peak of memory to its end. Nothing changes on systems without glibc,
+    in memory of a GPU, and in threads other than the main one, which have heaps of their own.
+
+    Returns:
+        Whether the allocator took both settings.
     """
-    if sys.platform != "linux":
-        return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is None:  # musl has none
-        return
-    mallopt(M_MMAP_THRESHOLD, GIB)
-    mallopt(M_TRIM_THRESHOLD, 2 * GIB - 1)
-    mallopt(M_TOP_PAD, GIB // 16)
-
-
-def prepare_thread() -> None:
-    """Prepares the memory, and makes this thread take numbers below 1e-38 for 0.
-
-    Gradients of a network that has nearly learned its task fall there. A processor computes with
-    them up to a hundred times slower, which doubled the time of an epoch; nothing is learned there.
-    """
-    prepare_memory()
-    torch.set_flush_denormal(True)
+    if platform.libc_ver()[0] != "glibc":
+        return False
+    set_option = ctypes.CDLL(None).mallopt
+    set_option.argtypes, set_option.restype = (ctypes.c_int, ctypes.c_int), ctypes.c_int
+    kept = bool(set_option(M_MMAP_THRESHOLD, LARGEST_KEPT))
+    return kept and bool(set_option(M_TRIM_THRESHOLD, NEVER_TRIM))

@@ -22,7 +22,7 @@ from hemaml.core.objective import Context
 from hemaml.core.task import Fold
 from hemaml.data.smears import Smears
 from hemaml.data.smears import read as read_smears
-from hemaml.nn.allocation import prepare_memory
+from hemaml.nn.allocation import keep_freed_memory
 from hemaml.nn.parameters import count_parameters
 from hemaml.objectives.wbc_segmentation.smgnn import Params, SmgnnModel, build, fit
 from hemaml.tasks.wbc_segmentation import task
@@ -97,7 +97,7 @@ def test_inference_beside_a_unet():
         ratio = times["smgnn"] / times["unet"]
         print(f"{how}: SMGNN {times['smgnn']:.3f} s, U-Net {times['unet']:.3f} s, {ratio:.3f}")
         assert ratio < 1
-        prepare_memory()
+        keep_freed_memory()
 
 
 def test_an_epoch_of_data_set_1():
