@@ -1,7 +1,7 @@
 """Experiment tracking and hyperparameter search for hematology image models.
 
-What the command line does, Python does: `sweep`, `resume`, `run`, `evaluate`, `load_experiment`.
-Heavy libraries are imported on first use of these names.
+What the command line does, Python does with the names below; they are imported on first use, since
+what lies behind them is heavy.
 """
 
 import sys
@@ -9,20 +9,56 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hemaml.core.experiment import load_experiment
+    from hemaml.core.cache import Cache
+    from hemaml.core.experiment import check_files, load_experiment
+    from hemaml.core.objective import load_objective, objective_names
+    from hemaml.data.importing import import_dataset
+    from hemaml.data.reading import read_dataset, reader_names, verify_dataset
+    from hemaml.doctor import examine, examine_sweep
     from hemaml.evaluate import evaluate
+    from hemaml.record import recorded_point, sweep_records
     from hemaml.run import run
     from hemaml.sweep import resume, sweep
 
-__all__ = ["evaluate", "load_experiment", "resume", "run", "sweep"]
-
 _HOMES = {
+    "Cache": "hemaml.core.cache",
+    "check_files": "hemaml.core.experiment",
     "evaluate": "hemaml.evaluate",
+    "examine": "hemaml.doctor",
+    "examine_sweep": "hemaml.doctor",
+    "import_dataset": "hemaml.data.importing",
     "load_experiment": "hemaml.core.experiment",
+    "load_objective": "hemaml.core.objective",
+    "objective_names": "hemaml.core.objective",
+    "read_dataset": "hemaml.data.reading",
+    "reader_names": "hemaml.data.reading",
+    "recorded_point": "hemaml.record",
     "resume": "hemaml.sweep",
     "run": "hemaml.run",
     "sweep": "hemaml.sweep",
+    "sweep_records": "hemaml.record",
+    "verify_dataset": "hemaml.data.reading",
 }
+
+__all__ = [
+    "Cache",
+    "check_files",
+    "evaluate",
+    "examine",
+    "examine_sweep",
+    "import_dataset",
+    "load_experiment",
+    "load_objective",
+    "objective_names",
+    "read_dataset",
+    "reader_names",
+    "recorded_point",
+    "resume",
+    "run",
+    "sweep",
+    "sweep_records",
+    "verify_dataset",
+]
 
 
 class _Package(ModuleType):

@@ -82,7 +82,7 @@ def run(
     _table(["metric", "value"], [[k, f"{v:.4f}"] for k, v in _headline(result.metrics).items()])
     if result.reused_from:
         print(f"taken over from the equal run {result.reused_from}")
-    print(f"run {result.run_id}; look at it with: hemaml ui")
+    print(f"run {result.run_id}; look at it with `hemaml ui` at {result.link}")
 
 
 @app.command()
@@ -143,7 +143,7 @@ def _print_result(result: Any) -> None:
     _table(shown, rows, title="Leaderboard (validation, one seed each)")
     _print_scores("Winner, over seeds", result.confirmed, result.plan.experiment.paper)
     print(f"winner: {' '.join(f'{k}={_cell(v)}' for k, v in result.best.items())}")
-    print("look at it with: hemaml ui")
+    print(f"look at it with `hemaml ui` at {result.link}")
 
 
 def _print_scores(
@@ -184,7 +184,7 @@ def evaluate(
         point = recorded_point(plan, sweep_id=sweep_id, run_id=run_id, keep=keep)
     result = hemaml.evaluate(plan, point=point, splits=splits, seed=seed, workers=workers)
     _print_scores(f"Test parts of {len(result.splits)} outer splits", result.scores, result.paper)
-    print(f"run {result.run_id}; look at it with: hemaml ui")
+    print(f"run {result.run_id}; look at it with `hemaml ui` at {result.link}")
 
 
 @app.command()
@@ -195,14 +195,13 @@ def ui(
     """Start the MLflow UI on the store in use."""
     from hemaml.core import settings
     from hemaml.record import sweep_records
-    from hemaml.tracking.mlflow_tracker import without_secret
+    from hemaml.tracking.views import ui_address
 
     uri = settings.tracking_uri()
-    served = uri.startswith("http")
-    address = without_secret(uri).rstrip("/") if served else f"http://{host}:{port}"
+    address = ui_address(uri, host, port)
     for record in sweep_records()[-5:]:
         print(f"{record.name} ({record.tags['outcome']}): {address}/{record.tags['view']}")
-    if served:
+    if uri.startswith("http"):
         print(f"the store is a server; open {address}")
         return
     print(f"open {address} (Ctrl-C ends it)", flush=True)
@@ -217,10 +216,10 @@ def doctor(
     sweep_id: Annotated[str | None, typer.Option("--sweep", help="Check this sweep.")] = None,
     repair: Annotated[bool, typer.Option("--repair", help="Mend what can be mended.")] = False,
 ) -> None:
-    """Check stores, cache, device and data; or that a sweep's study and record agree."""
+    """Check stores, cache, device, data and runs; or that a sweep's study and record agree."""
     from hemaml.doctor import examine, examine_sweep
 
-    findings = examine_sweep(sweep_id, repair=repair) if sweep_id else examine()
+    findings = examine_sweep(sweep_id, repair=repair) if sweep_id else examine(repair=repair)
     _table(["what", "state", "found"], [[f.what, f.state, f.found] for f in findings])
     if any(f.state == "wrong" for f in findings):
         raise typer.Exit(1)

@@ -9,21 +9,23 @@ from typing import Literal
 
 from hemaml.core import settings
 from hemaml.core.errors import HemamlError
-from hemaml.core.objective import objective_names
 from hemaml.core.tracker import Record, Tracker
-from hemaml.engines.optuna_engine import Searched, open_storage, searched
+from hemaml.engines.optuna_engine import Searched, searched
+from hemaml.engines.optuna_study import open_storage
 from hemaml.job import resolve_device
 from hemaml.record import (
+    abandoned,
+    end_abandoned,
     exclusive,
     find_sweep,
     left_running,
     open_job,
-    reconcile,
     stored_plan,
     sweep_records,
+    trackers,
 )
 from hemaml.sweep import study_of
-from hemaml.tracking.mlflow_tracker import MlflowTracker, without_secret
+from hemaml.tracking.mlflow_tracker import without_secret
 
 UNDONE = ("running", "waiting")
 
@@ -37,8 +39,12 @@ class Finding:
     found: str
 
 
-def examine() -> list[Finding]:
-    """Stores reachable, folders writable, device and data present."""
+def examine(*, repair: bool = False) -> list[Finding]:
+    """Stores reachable, folders writable, device and data present, no run left behind.
+
+    Args:
+        repair: End runs that no process works on any more.
+    """
     return [
         _examine("tracking store", _tracking),
         _examine("study storage", _study_storage),
@@ -46,6 +52,7 @@ def examine() -> list[Finding]:
         _examine("scratch", lambda: _writable(settings.store_root())),
         Finding("device", "ok", resolve_device("auto")),
         _data(),
+        *_abandoned(repair=repair),
         *_unfinished(),
     ]
 
@@ -58,10 +65,7 @@ def _examine(what: str, look: Callable[[], str]) -> Finding:
 
 
 def _tracking() -> str:
-    uri = settings.tracking_uri()
-    tasks = {name.partition(".")[0] for name in objective_names()}
-    runs = sum(len(MlflowTracker(uri, task).find({"kind": "sweep"})) for task in tasks)
-    return f"{without_secret(uri)}, {runs} sweeps"
+    return f"{without_secret(settings.tracking_uri())}, {len(sweep_records())} sweeps"
 
 
 def _study_storage() -> str:
@@ -82,6 +86,19 @@ def _data() -> Finding:
         return Finding("data", "ok", str(settings.data_root()))
     except HemamlError as error:
         return Finding("data", "note", str(error))
+
+
+def _abandoned(*, repair: bool) -> list[Finding]:
+    found = [(tracker, run) for tracker in trackers() for run in abandoned(tracker)]
+    if repair:
+        for tracker, run in found:
+            end_abandoned(tracker, run)
+        return [Finding("run", "repaired", f"{run.name} ended") for _, run in found]
+    return [
+        Finding("run", "wrong", f"{run.name} ({run.tags['kind']}) says RUNNING, but its process "
+                "has ended: end it with `hemaml doctor --repair`, or go on with --resume")
+        for _, run in found
+    ]  # fmt: skip
 
 
 def _unfinished() -> list[Finding]:
@@ -114,15 +131,17 @@ def examine_sweep(sweep_id: str, *, repair: bool = False) -> list[Finding]:
 
 
 def _left_running(tracker: Tracker, record: Record, *, repair: bool) -> Finding:
-    sweep_id = record.tags["sweep"]
-    running = [run.name for run in left_running(tracker, record.id, sweep_id)]
+    """The sweep's own run included: whoever examines holds its lock, so nobody works on it."""
+    running = left_running(tracker, record.id, record.tags["sweep"])
+    running += [record] if record.status == "RUNNING" else []
     if not running:
         return Finding("runs left RUNNING", "ok", "none")
     if not repair:
-        found = f"{', '.join(running)}: end them with --repair, or go on with --resume"
+        names = ", ".join(run.name for run in running)
+        found = f"{names}: end them with --repair, or go on with --resume"
         return Finding("runs left RUNNING", "wrong", found)
-    num = reconcile(tracker, record.id, sweep_id)
-    return Finding("runs left RUNNING", "repaired", f"{num} ended")
+    end_abandoned(tracker, record)
+    return Finding("runs left RUNNING", "repaired", f"{len(running)} ended")
 
 
 def compare(trials: list[Searched], runs: list[Record]) -> list[Finding]:

@@ -33,6 +33,7 @@ from hemaml.record import (
     log_inputs,
     mean_and_deviation,
     open_job,
+    page,
     run_tags,
     scores_table,
 )
@@ -49,12 +50,14 @@ class Evaluation:
         splits: One mapping of test scores a split.
         scores: Metric to (mean, sample standard deviation) over the splits.
         paper: The figures of the paper, with their source.
+        link: Its page in the MLflow UI.
     """
 
     run_id: str
     splits: Sequence[Mapping[str, float]]
     scores: Mapping[str, tuple[float, float]]
     paper: Mapping[str, str | float]
+    link: str
 
 
 def evaluate(
@@ -113,7 +116,7 @@ def evaluate(
         note = _note(job, scores, kind)
         run.set_tags({"outcome": "finished", "mlflow.note.content": note})
         run.end("FINISHED")
-    return Evaluation(run.id, rows, scores, plan.experiment.paper)
+    return Evaluation(run.id, rows, scores, plan.experiment.paper, page(job, run.id))
 
 
 def _score_splits(job: Job, point: Point, seed: int, workers: int) -> list[dict[str, float]]:

@@ -16,6 +16,8 @@ from hemaml.core.search import Event
 from hemaml.core.task import Direction
 from hemaml.core.types import Point
 
+Row = tuple[int, Point, str, float | None, float, str]
+"""Number, point, ending, value, seconds and note of a trial that has ended."""
 SHOWN = 12
 STYLES = {"finished": "green", "pruned": "yellow", "running": "cyan", "over_budget": "yellow"}
 
@@ -41,9 +43,10 @@ class LiveView:
         self.console = Console()
         self.plain = plain or not (sys.stdout.isatty() and self.console.is_terminal)
         self.running: dict[int, tuple[Point, int, float | None, float]] = {}
-        self.ended: list[tuple[int, Point, str, float | None, float, str]] = []
+        self.ended: list[Row] = []
         self.best: tuple[int, float] | None = None
         self.counts: Counter[str] = Counter()
+        self.earlier = 0
         self.started = time.monotonic()
         self._live = Live(console=self.console, get_renderable=self._table, refresh_per_second=4)
 
@@ -65,6 +68,9 @@ class LiveView:
         """Takes one event."""
         now = time.monotonic()
         match event.kind:
+            case "earlier":
+                self._count(event, 0.0, None)
+                self.earlier += 1
             case "started":
                 self.running[event.number] = (event.point, 0, None, now)
             case "reported":
@@ -80,24 +86,29 @@ class LiveView:
                 self._say(f"retraining the winner over {event.number} seeds: {_point(event.point)}")
 
     def _end(self, event: Event, now: float) -> None:
-        assert event.outcome is not None
         _, _, last, since = self.running.pop(event.number, (event.point, 0, None, now))
+        _, _, ending, value, seconds, note = self._count(event, now - since, last)
+        shown = "" if value is None else f" {self.metric}={value:.4f}"
+        tail = f" ({note})" if note else ""
+        self._say(
+            f"[{len(self.ended)}/{self.trials}] trial {event.number} {ending}{shown} "
+            f"{_point(event.point)} {seconds:.1f}s{tail}"
+        )
+
+    def _count(self, event: Event, seconds: float, last: float | None) -> Row:
+        """Adds a trial that has ended to the table, and to the best where it is."""
         outcome = event.outcome
+        assert outcome is not None
         value = outcome.values[0] if outcome.values else last
         self.counts[outcome.ending] += 1
         note = "same as an earlier trial" if outcome.reused_from else outcome.reason
-        row = (event.number, event.point, outcome.ending, value, now - since, note)
+        row = (event.number, event.point, outcome.ending, value, seconds, note)
         self.ended.append(row)
         if outcome.values and (
             self.best is None or self.sign * outcome.values[0] > self.sign * self.best[1]
         ):
             self.best = (event.number, outcome.values[0])
-        shown = "" if value is None else f" {self.metric}={value:.4f}"
-        tail = f" ({note})" if note else ""
-        self._say(
-            f"[{len(self.ended)}/{self.trials}] trial {event.number} {outcome.ending}{shown} "
-            f"{_point(event.point)} {now - since:.1f}s{tail}"
-        )
+        return row
 
     def _say(self, line: str) -> None:
         if self.plain:
@@ -135,10 +146,11 @@ class LiveView:
         return grid
 
     def _eta(self) -> str:
-        if not self.ended:
+        done = len(self.ended) - self.earlier  # what a resumed sweep had took no time of now
+        if not done:
             return "ETA ?"
         left = max(0, self.trials - len(self.ended))
-        seconds = (time.monotonic() - self.started) / len(self.ended) * left
+        seconds = (time.monotonic() - self.started) / done * left
         return f"ETA {seconds / 60:.0f} min" if seconds > 90 else f"ETA {seconds:.0f} s"
 
 

@@ -17,7 +17,7 @@ from hemaml.core.documents import parse_yaml
 from hemaml.core.errors import ConfigError, StoreError, UnknownName
 from hemaml.core.experiment import Plan, plan_from
 from hemaml.core.objective import objective_names
-from hemaml.core.provenance import environment, git_state
+from hemaml.core.provenance import environment, git_state, is_gone, this_process
 from hemaml.core.search import Ending
 from hemaml.core.tracker import Record, Run, Tracker
 from hemaml.core.types import Point
@@ -26,6 +26,7 @@ from hemaml.engines.optuna_engine import Searched
 from hemaml.explain import Picture, pictures
 from hemaml.job import Job
 from hemaml.tracking.mlflow_tracker import MlflowTracker, is_registered
+from hemaml.tracking.views import run_page, ui_address
 from hemaml.training import STATUS, is_curve
 
 VERSION_TAGS = (
@@ -82,6 +83,7 @@ def run_tags(job: Job) -> dict[str, object]:
         "split.kind": split_kind(job.folds),
         "split.leaky": str(is_leaky(job.data, experiment.split)).lower(),
         "seed": experiment.seed,
+        "process": this_process(),
         **git_state(),
     }
 
@@ -150,6 +152,12 @@ def log_pictures(run: Run, drawn: Sequence[Picture], folder: str) -> None:
             run.log_bytes(picture.png, f"{folder}/{picture.name}.png")
         if picture.html is not None:
             run.log_text(picture.html, f"{folder}/{picture.name}.html")
+
+
+def page(job: Job, run_id: str) -> str:
+    """Where the MLflow UI shows a run."""
+    assert isinstance(job.tracker, MlflowTracker)
+    return f"{ui_address(job.tracker.uri)}/{run_page(job.tracker, run_id)}"
 
 
 def log_inputs(job: Job, run: Run, split: dict[str, object]) -> None:
@@ -221,6 +229,22 @@ def left_running(tracker: Tracker, parent: str, sweep_id: str = "") -> list[Reco
     return [record for record in found if record.status == "RUNNING"]
 
 
+def abandoned(tracker: Tracker) -> list[Record]:
+    """Runs that say RUNNING though the process of this host that wrote them has ended.
+
+    Of sweeps, evaluations and single runs; what lies below them goes with them.
+    """
+    found = [run for kind in ("sweep", "evaluation", "run") for run in tracker.find({"kind": kind})]
+    return [run for run in found if run.status == "RUNNING" and is_gone(run.tags["process"])]
+
+
+def end_abandoned(tracker: Tracker, record: Record) -> None:
+    """Ends an abandoned run and all below it; what they logged is kept."""
+    sweep_id = record.tags.get("sweep", "")
+    for left in [*left_running(tracker, record.id, sweep_id), record]:
+        _end_left(tracker, left)
+
+
 def reconcile(tracker: Tracker, parent: str, sweep_id: str = "") -> int:
     """Ends every run below `parent` that no process works on any more; returns how many.
 
@@ -229,13 +253,17 @@ def reconcile(tracker: Tracker, parent: str, sweep_id: str = "") -> int:
     """
     left = left_running(tracker, parent, sweep_id)
     for record in left:
-        run = tracker.reopen(record.id)
-        outcome = record.tags.get("outcome")
-        if outcome not in STATUS:
-            outcome = "interrupted"
-            run.set_tags({"outcome": outcome, "reason": "its process ended before it did"})
-        run.end(STATUS[cast(Ending, outcome)])
+        _end_left(tracker, record)
     return len(left)
+
+
+def _end_left(tracker: Tracker, record: Record) -> None:
+    run = tracker.reopen(record.id)
+    outcome = record.tags.get("outcome")
+    if outcome not in STATUS:
+        outcome = "interrupted"
+        run.set_tags({"outcome": outcome, "reason": "its process ended before it did"})
+    run.end(STATUS[cast(Ending, outcome)])
 
 
 @contextmanager
@@ -251,11 +279,15 @@ def ended_on_error(tracker: Tracker, run: Run, sweep_id: str = "") -> Iterator[N
         raise
 
 
+def trackers() -> list[MlflowTracker]:
+    """One for each task, on the store in use."""
+    tasks = sorted({name.partition(".")[0] for name in objective_names()})
+    return [MlflowTracker(settings.tracking_uri(), task) for task in tasks]
+
+
 def sweep_records() -> list[Record]:
     """The runs of all sweeps of all tasks in the store in use, oldest first."""
-    tasks = sorted({name.partition(".")[0] for name in objective_names()})
-    uri = settings.tracking_uri()
-    found = [r for task in tasks for r in MlflowTracker(uri, task).find({"kind": "sweep"})]
+    found = [record for tracker in trackers() for record in tracker.find({"kind": "sweep"})]
     return sorted(found, key=lambda record: record.start_ms)
 
 

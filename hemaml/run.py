@@ -8,7 +8,14 @@ from hemaml.core.experiment import Plan, load_experiment
 from hemaml.core.search import Assigned, Ending
 from hemaml.core.types import Point
 from hemaml.data.splits import split_record
-from hemaml.record import log_inputs, log_model_pictures, log_servable, open_job, run_tags
+from hemaml.record import (
+    log_inputs,
+    log_model_pictures,
+    log_servable,
+    open_job,
+    page,
+    run_tags,
+)
 from hemaml.training import STATUS
 from hemaml.trial import run_trial
 
@@ -23,6 +30,7 @@ class RunResult:
         reason: For the user, where it did not finish.
         metrics: Scores of the best validation, sizes and times.
         reused_from: Run of an equal trial whose result was taken over.
+        link: Its page in the MLflow UI.
     """
 
     run_id: str
@@ -30,6 +38,7 @@ class RunResult:
     reason: str
     metrics: Mapping[str, float]
     reused_from: str
+    link: str
 
 
 def run(
@@ -68,5 +77,10 @@ def run(
             written.end(STATUS[outcome.ending])
     metrics = tracker.get(outcome.run_id).metrics
     return RunResult(
-        outcome.run_id, outcome.ending, outcome.reason, dict(metrics), outcome.reused_from
+        run_id=outcome.run_id,
+        ending=outcome.ending,
+        reason=outcome.reason,
+        metrics=dict(metrics),
+        reused_from=outcome.reused_from,
+        link=page(job, outcome.run_id),
     )

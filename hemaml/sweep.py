@@ -18,6 +18,7 @@ from hemaml.core import settings
 from hemaml.core.documents import canonical_json, override
 from hemaml.core.errors import ConfigError
 from hemaml.core.experiment import Plan, load_experiment, plan_from
+from hemaml.core.provenance import this_process
 from hemaml.core.search import Assigned, Ending, Event, Study, Watch
 from hemaml.core.seeding import derive_seed
 from hemaml.core.tracker import Record, Run
@@ -45,7 +46,7 @@ from hemaml.record import (
     unfinished_sweep,
 )
 from hemaml.tracking.mlflow_tracker import MlflowTracker
-from hemaml.tracking.views import trials_view
+from hemaml.tracking.views import trials_view, ui_address
 from hemaml.training import STATUS
 from hemaml.trial import run_trial
 
@@ -62,7 +63,7 @@ class SweepResult:
     Attributes:
         id: The sweep's id, for `resume` and `--resume`.
         run_id: Its run in the tracking store.
-        link: A view of its trials in the MLflow UI, below the server's address.
+        link: A view of its trials in the MLflow UI.
         plan: The experiment and its space.
         best: The winner's point, or None where no trial finished.
         values: The winner's values of the goals on validation, from the search (one seed).
@@ -172,7 +173,7 @@ class OpenSweep:
         job, plan = self.job, self.plan
         assert plan.space is not None
         reconcile(job.tracker, self.run.id, self.id)
-        self.run.set_tags({"outcome": "running"})
+        self.run.set_tags({"outcome": "running", "process": this_process()})
         evaluate = partial(run_trial, job)
         optuna_engine.search(evaluate, plan.space, plan.experiment.sweep, self.study, watch)
         reconcile(job.tracker, self.run.id, self.id)
@@ -188,10 +189,11 @@ class OpenSweep:
             log_winner(job, self.run, seeds[0])
         self.run.set_tags({"outcome": "finished" if winner else "no_winner"})
         self.run.end("FINISHED" if winner else "FAILED")
+        view = job.tracker.get(self.run.id).tags["view"]
         return SweepResult(
             id=self.id,
             run_id=self.run.id,
-            link=job.tracker.get(self.run.id).tags["view"],
+            link=f"{ui_address(settings.tracking_uri())}/{view}",
             plan=plan,
             best=winner.point if winner else None,
             values=winner.values if winner else (),
@@ -281,12 +283,12 @@ def _nobody(event: Event) -> None:
 def _record_the_killed(job: Job, run: Run, trials: Sequence[Searched]) -> None:
     """Trials that killed their workers left a run that says interrupted; the study knows more."""
     for trial in trials:
-        if trial.ending == "failed" and not trial.run_id:
+        if trial.ending in ("failed", "out_of_memory") and not trial.run_id:
             tags = {"kind": "trial", "trial": str(trial.number)}
             for record in job.tracker.find(tags, parent=run.id):
                 killed = job.tracker.reopen(record.id)
                 killed.set_tags({"outcome": trial.ending, "reason": trial.reason})
-                killed.end(STATUS["failed"])
+                killed.end("FAILED")
 
 
 def _winner(plan: Plan, trials: Sequence[Searched]) -> Searched | None:

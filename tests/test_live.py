@@ -47,3 +47,13 @@ def test_the_best_follows_the_direction():
             view(Event("started", number, {}))
             view(Event("ended", number, {}, outcome=Outcome("finished", (value,))))
         assert view.best[0] == best
+
+
+def test_a_resumed_sweep_counts_what_it_had(capsys):
+    with LiveView("title", "dice", "maximize", 5, plain=True) as view:
+        view(Event("earlier", 0, {}, outcome=Outcome("finished", (0.9,))))
+        assert view._eta() == "ETA ?"
+        view(Event("started", 1, {}))
+        view(Event("ended", 1, {}, outcome=Outcome("finished", (0.8,))))
+    assert capsys.readouterr().out.startswith("[2/5] trial 1 finished")
+    assert view.best == (0, 0.9)

@@ -13,11 +13,15 @@ from hemaml.core.errors import ConfigError, UnknownName
 M = TypeVar("M", bound=BaseModel)
 
 
+MERGE = "tag:yaml.org,2002:merge"
+"""Of `<<`, which takes over another mapping's keys, the ones given beside it excepted."""
+
+
 class _Loader(yaml.SafeLoader):
     """Safe YAML that refuses a key given twice, where plain YAML silently keeps the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=deep) for key, _ in node.value]
+        keys = [self.construct_object(k, deep=deep) for k, _ in node.value if k.tag != MERGE]
         for key in keys:
             if keys.count(key) > 1:
                 line = node.start_mark.line + 1

@@ -1,6 +1,8 @@
-"""What code and which packages made a result."""
+"""What code, which packages and which process made a result."""
 
+import os
 import platform
+import socket
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -45,3 +47,27 @@ def _git(*arguments: str) -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()
+
+
+def this_process() -> str:
+    """Names this process among all of all time: host, number and moment of birth."""
+    return _process(os.getpid())
+
+
+def is_gone(process: str) -> bool:
+    """Whether a process of this host, as `this_process` named it, has ended.
+
+    False for one of another host: nothing can be said of it from here.
+    """
+    host, number, _ = process.rsplit(" ", 2)
+    return host == socket.gethostname() and _process(int(number)) != process
+
+
+def _process(number: int) -> str:
+    import psutil
+
+    try:
+        born = psutil.Process(number).create_time()
+    except psutil.NoSuchProcess:
+        born = 0.0
+    return f"{socket.gethostname()} {number} {born:.1f}"

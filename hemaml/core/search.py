@@ -61,16 +61,17 @@ class Event:
     """One thing that happened in a search, for a live view.
 
     Attributes:
-        kind: `lost` is a trial whose worker died and that will be continued; `confirming` says
-            that the search is over and its winner is being retrained.
+        kind: `earlier` is a trial that had ended before this search went on with the study; `lost`
+            is one whose worker died and that will be continued; `confirming` says that the search
+            is over and its winner is being retrained.
         number: The trial; of `confirming`, the number of seeds.
         point: Its point.
         step: Of a report.
         value: Of a report: the first goal's metric.
-        outcome: Of an end.
+        outcome: Of an end, now or earlier.
     """
 
-    kind: Literal["started", "reported", "ended", "lost", "confirming"]
+    kind: Literal["earlier", "started", "reported", "ended", "lost", "confirming"]
     number: int
     point: Point
     step: int = 0

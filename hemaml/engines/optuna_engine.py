@@ -7,36 +7,24 @@ taken up again under its own number.
 
 import time
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import optuna
-from optuna.samplers import BaseSampler
-from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial, TrialState
-from sqlalchemy.exc import SQLAlchemyError
 
-from hemaml.core.errors import ConfigError, StoreError
 from hemaml.core.experiment import Sweep
-from hemaml.core.search import Assigned, Evaluate, Event, Outcome, Stopped, Study, Watch
-from hemaml.core.seeding import derive_seed
+from hemaml.core.search import Assigned, Ending, Evaluate, Event, Outcome, Stopped, Study, Watch
 from hemaml.core.space import Space
 from hemaml.core.types import Point
+from hemaml.engines.optuna_study import open_storage, open_study, own_trials, storage_errors
 from hemaml.engines.workers import Died, Refused, Reported, Worker, ready
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)  # each trial is told by `watch`
 
 MAX_DEATHS = 2
 """Workers a trial may kill before it is recorded as failed."""
-WARM = "warm_start"
-"""User attribute of a trial that an earlier study lent."""
-LENT = "lent"
-"""User attribute: which trial of which study it was."""
-READY = "ready"
-"""User attribute of a study that has its first points and all that was lent to it."""
+ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 STATES = {
     "finished": TrialState.COMPLETE,
     "pruned": TrialState.PRUNED,
@@ -70,15 +58,19 @@ class _Search:
         self.sweep = sweep
         self.watch = watch
         self.storage = study.storage
-        with _storage_errors(self.storage):
+        with storage_errors(self.storage):
             self.study = open_study(space, sweep, study)
             self.interrupted = self._own(TrialState.RUNNING)
+            self.ended_before = own_trials(self.study, *ENDED)
         self.deadline = time.monotonic() + sweep.hours * 3600 if sweep.hours else float("inf")
         self.open: dict[int, Trial] = {}
+        self.twins: list[Trial] = []
         self.points: dict[int, Point] = {}
         self.deaths: dict[int, int] = {}
 
     def run(self) -> None:
+        for ended in self.ended_before:
+            self.watch(Event("earlier", ended.number, dict(ended.params), outcome=_outcome(ended)))
         if self.sweep.workers == 1:
             self._run_here()
         else:
@@ -102,6 +94,9 @@ class _Search:
                 for worker in ready(busy):
                     if self._hear(worker):
                         workers[worker.slot] = self._replace(worker)
+                for worker in workers:
+                    if worker.assigned is None:
+                        self._give_next(worker)
         finally:
             for worker in workers:
                 worker.stop()
@@ -112,7 +107,6 @@ class _Search:
         return worker
 
     def _give_next(self, worker: Worker) -> None:
-        worker.assigned = None
         if (trial := self._next()) is not None:
             worker.assign(self._assigned(trial))
 
@@ -125,11 +119,11 @@ class _Search:
                 worker.answer(stop=self._report(trial, step, value))
             case Outcome() as outcome:
                 self._tell(trial, outcome)
-                self._give_next(worker)
+                worker.assigned = None
             case Refused(error):
                 raise error
-            case Died(exit_code):
-                self._lose(trial, exit_code)
+            case Died() as death:
+                self._lose(trial, death)
                 return True
         return False
 
@@ -137,37 +131,56 @@ class _Search:
         worker.stop()
         return self._hire(worker.slot)
 
-    def _lose(self, trial: Trial, exit_code: int | None) -> None:
+    def _lose(self, trial: Trial, death: Died) -> None:
         """Puts the trial of a dead worker first in the queue, or ends it after the second death."""
         deaths = self.deaths[trial.number] = self.deaths.get(trial.number, 0) + 1
         self.watch(Event("lost", trial.number, self.points[trial.number]))
         if deaths < MAX_DEATHS:
             self.interrupted.insert(0, trial)
             return
-        reason = (
-            f"its worker died {deaths} times, last with exit code {exit_code} "
-            "(-9 is often the system's answer to a lack of memory)"
-        )
-        self._tell(trial, Outcome("failed", reason=reason))
+        reason = f"its worker died {deaths} times, last with {death}"
+        ending: Ending = "out_of_memory" if death.out_of_memory else "failed"
+        self._tell(trial, Outcome(ending, reason=reason))
 
     def _next(self) -> Trial | None:
-        """The trial to work on now, or None where a limit is reached."""
-        with _storage_errors(self.storage):
+        """The trial to work on now, or None where there is none, for ever or for now."""
+        trial = self._twin_free() or self._asked()
+        if trial is None or self._is_being_evaluated(trial):
+            self.twins += [trial] if trial else []
+            return None
+        self.open[trial.number] = trial
+        self.watch(Event("started", trial.number, self.points[trial.number]))
+        return trial
+
+    def _asked(self) -> Trial | None:
+        """An interrupted trial, else a new one where a limit allows one and no twin waits."""
+        with storage_errors(self.storage):
             if self.interrupted:
                 trial = self.interrupted.pop(0)
-            elif self._may_start():
+            elif not self.twins and self._may_start():
                 trial = self.study.ask()
             else:
                 return None
             # Not `trial.params`: what was given by hand as 5 is 5.0 once it has been stored.
             self.points[trial.number] = self.space.suggest(trial)
-        self.open[trial.number] = trial
-        self.watch(Event("started", trial.number, self.points[trial.number]))
         return trial
 
+    def _twin_free(self) -> Trial | None:
+        """A trial that waited for an equal one, which has ended: it may take over the result."""
+        free = [trial for trial in self.twins if not self._is_being_evaluated(trial)]
+        if free:
+            self.twins.remove(free[0])
+        return free[0] if free else None
+
+    def _is_being_evaluated(self, trial: Trial) -> bool:
+        """Whether a worker is at the very same point; both would train the same network."""
+        point = self.points[trial.number]
+        return any(self.points[number] == point for number in self.open if number != trial.number)
+
     def _may_start(self) -> bool:
-        ended = own_trials(self.study, *_ENDED)
-        if len(ended) + len(self.open) >= self.sweep.trials or time.monotonic() > self.deadline:
+        ended = own_trials(self.study, *ENDED)
+        begun = len(ended) + len(self.open) + len(self.twins)
+        if begun >= self.sweep.trials or time.monotonic() > self.deadline:
             return False
         if self.sweep.sampler == "grid" and not self._own(TrialState.WAITING):
             return False
@@ -185,14 +198,14 @@ class _Search:
         self.watch(Event("reported", trial.number, self.points[trial.number], step, value))
         if len(self.study.directions) > 1:  # Optuna takes no reports there
             return False
-        with _storage_errors(self.storage), warnings.catch_warnings():
+        with storage_errors(self.storage), warnings.catch_warnings():
             # A continued trial repeats the steps after its checkpoint; the first report counts.
             warnings.filterwarnings("ignore", "The reported value is ignored")
             trial.report(value, step)
             return trial.should_prune()
 
     def _tell(self, trial: Trial, outcome: Outcome) -> None:
-        with _storage_errors(self.storage):
+        with storage_errors(self.storage):
             for name in ("ending", "run_id", "key", "reason", "reused_from"):
                 if text := getattr(outcome, name):
                     trial.set_user_attr(name, text)
@@ -203,6 +216,13 @@ class _Search:
             self.study.tell(trial, values, state)
         self.open.pop(trial.number, None)
         self.watch(Event("ended", trial.number, self.points[trial.number], outcome=outcome))
+
+
+def _outcome(trial: FrozenTrial) -> Outcome:
+    """The outcome that `_tell` stored."""
+    told = trial.user_attrs
+    names = ("ending", "run_id", "key", "reason", "reused_from")
+    return Outcome(values=tuple(trial.values or ()), **{n: told[n] for n in names if n in told})
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +242,7 @@ class Searched:
 
 def searched(study: Study) -> list[Searched]:
     """The study's own trials by number, those that still run included."""
-    with _storage_errors(study.storage):
+    with storage_errors(study.storage):
         storage = open_storage(study.storage)
         if study.name not in optuna.get_all_study_names(storage):
             return []
@@ -253,74 +273,6 @@ def _best_numbers(study: optuna.Study, trials: Sequence[FrozenTrial]) -> set[int
     return {done[trial.number].number for trial in alone.best_trials} if done else set()
 
 
-_ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
-
-
-def open_study(space: Space, sweep: Sweep, study: Study) -> optuna.Study:
-    """The study of this name, created with its first points where there is none."""
-    storage = open_storage(study.storage)
-    names = optuna.get_all_study_names(storage)
-    opened = optuna.create_study(
-        storage=storage,
-        study_name=study.name,
-        directions=list(study.directions),
-        load_if_exists=True,
-        pruner=_pruner(sweep),
-    )
-    # A sampler seeded alike would suggest after a resume what it suggested at the start.
-    opened.sampler = _sampler(sweep, derive_seed(study.seed, "sampler", len(opened.trials)))
-    if READY in opened.user_attrs:
-        return opened
-    lent_before = {trial.user_attrs.get(LENT) for trial in opened.trials}
-    for name in study.warm_start:
-        if name not in names:
-            raise ConfigError(f"a warm start needs an earlier study, but {name!r} does not exist.")
-        lent = optuna.load_study(study_name=name, storage=storage)
-        for trial in own_trials(lent, TrialState.COMPLETE, TrialState.PRUNED):
-            if f"{name}#{trial.number}" not in lent_before:
-                opened.add_trial(_lend(trial, name))
-    for point in sweep.first:
-        opened.enqueue_trial(space.coerce(point), skip_if_exists=True)
-    if sweep.sampler == "grid":
-        for point in space.grid(seed=study.seed):
-            opened.enqueue_trial(point, skip_if_exists=True)
-    opened.set_user_attr(READY, True)  # last: a process killed before it is made up for
-    return opened
-
-
-def open_storage(location: str) -> optuna.storages.BaseStorage:
-    """An RDB for a URL, else a journal file, which is right for the processes of one machine."""
-    if "://" in location:
-        try:
-            return optuna.storages.RDBStorage(location)
-        except (ImportError, SQLAlchemyError) as error:
-            raise StoreError(
-                "the study storage must be an RDB that can be reached, with its driver "
-                f"installed, but {location.rpartition('@')[2]} gave: {type(error).__name__}. "
-                "Check HEMAML_STUDY_STORAGE, the server and the driver."
-            ) from error
-    Path(location).parent.mkdir(parents=True, exist_ok=True)
-    return optuna.storages.JournalStorage(JournalFileBackend(location))
-
-
-def own_trials(study: optuna.Study, *states: TrialState) -> list[FrozenTrial]:
-    """The study's trials in these (or all) states, less those that an earlier study lent."""
-    trials = study.get_trials(deepcopy=False, states=states or None)
-    return [trial for trial in trials if WARM not in trial.user_attrs]
-
-
-def _lend(trial: FrozenTrial, name: str) -> FrozenTrial:
-    return optuna.trial.create_trial(
-        state=trial.state,
-        values=trial.values,
-        params=trial.params,
-        distributions=trial.distributions,
-        user_attrs={**trial.user_attrs, WARM: name, LENT: f"{name}#{trial.number}"},
-        system_attrs=trial.system_attrs,
-        intermediate_values=trial.intermediate_values,
-    )
-
-
 def _since_best(study: optuna.Study, ended: Sequence[FrozenTrial]) -> int:
     """Trials that ended after the best one did."""
     done = [trial for trial in ended if trial.state == TrialState.COMPLETE]
@@ -330,42 +282,3 @@ def _since_best(study: optuna.Study, ended: Sequence[FrozenTrial]) -> int:
     best = max(done, key=lambda trial: sign * trial.values[0])
     assert best.datetime_complete is not None
     return sum(t.datetime_complete > best.datetime_complete for t in ended if t.datetime_complete)
-
-
-def _sampler(sweep: Sweep, seed: int) -> BaseSampler:
-    match sweep.sampler:
-        case "tpe":
-            return optuna.samplers.TPESampler(seed=seed)
-        case "gp":
-            return optuna.samplers.GPSampler(seed=seed)
-        case "cmaes":
-            return optuna.samplers.CmaEsSampler(seed=seed)
-        case "nsga2":
-            return optuna.samplers.NSGAIISampler(seed=seed)
-        case "random" | "grid":  # a grid's points wait in the queue
-            return optuna.samplers.RandomSampler(seed=seed)
-
-
-def _pruner(sweep: Sweep) -> optuna.pruners.BasePruner:
-    match sweep.pruner:
-        case "hyperband":
-            return optuna.pruners.HyperbandPruner()
-        case "asha":
-            return optuna.pruners.SuccessiveHalvingPruner()
-        case "median":
-            return optuna.pruners.MedianPruner()
-        case "none":
-            return optuna.pruners.NopPruner()
-
-
-@contextmanager
-def _storage_errors(location: str) -> Iterator[None]:
-    kinds: tuple[Any, ...] = (optuna.exceptions.StorageInternalError, OSError)
-    try:
-        yield
-    except kinds as error:
-        where = location.rpartition("@")[2]
-        raise StoreError(
-            f"the study storage must take reads and writes, but {where} gave: {error}. "
-            "Check the disk or the server, then go on with --resume."
-        ) from error

@@ -10,7 +10,7 @@ from optuna.trial import TrialState
 
 from hemaml.core.experiment import Plan
 from hemaml.core.search import Study
-from hemaml.engines.optuna_engine import open_storage
+from hemaml.engines.optuna_study import open_storage
 from hemaml.explain import Picture
 
 FEWEST = 2

@@ -13,10 +13,12 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 
 from hemaml.core.errors import HemamlError, StoreError
 from hemaml.core.search import Assigned, Evaluate, Outcome, Stopped
 
+VMSTAT = Path("/proc/vmstat")
 PRELOAD = ["hemaml.trial", "hemaml.tracking.mlflow_tracker", "torch"]
 """What the fork server imports once, so that a new worker starts in milliseconds."""
 
@@ -31,9 +33,19 @@ class Reported:
 
 @dataclass(frozen=True, slots=True)
 class Died:
-    """The process ended without an outcome."""
+    """The process ended without an outcome.
+
+    Attributes:
+        exit_code: Minus the signal that killed it.
+        out_of_memory: Whether it was killed while the system killed processes for their memory.
+    """
 
     exit_code: int | None
+    out_of_memory: bool = False
+
+    def __str__(self) -> str:
+        cause = ": the system killed processes for lack of memory" if self.out_of_memory else ""
+        return f"exit code {self.exit_code}{cause}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +66,7 @@ class Worker:
         context.set_forkserver_preload(PRELOAD)
         self.slot = slot
         self.assigned: Assigned | None = None
+        self._memory_kills = _memory_kills()
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(
             target=_work, args=(theirs, evaluate, slot, num_workers), daemon=True
@@ -89,7 +102,8 @@ class Worker:
             message: Message = self._pipe.recv()
         except (EOFError, ConnectionResetError):
             self._process.join()
-            return Died(self._process.exitcode)
+            killed = self._process.exitcode == -signal.SIGKILL
+            return Died(self._process.exitcode, killed and _memory_kills() > self._memory_kills)
         return message
 
     def stop(self) -> None:
@@ -134,16 +148,24 @@ def evaluate_all(evaluate: Evaluate, trials: Sequence[Assigned], num_workers: in
                             worker.assign(queue.pop(0))
                     case Refused(error):
                         raise error
-                    case Died(exit_code):
+                    case Died() as death:
                         raise StoreError(
-                            f"a worker must live until its work is done, but one died with exit "
-                            f"code {exit_code} (-9 is often a lack of memory). Run it again: what "
-                            "is finished is taken over."
+                            f"a worker must live until its work is done, but one died: {death}. "
+                            "Run it again: what is finished is taken over."
                         )
     finally:
         for worker in workers:
             worker.stop()
     return [outcomes[trial.number] for trial in trials]
+
+
+def _memory_kills() -> int:
+    """Processes that Linux has killed for lack of memory since it started; 0 elsewhere."""
+    try:
+        lines = VMSTAT.read_text(encoding="ascii").splitlines()
+    except OSError:
+        return 0
+    return sum(int(line.split()[1]) for line in lines if line.startswith("oom_kill "))
 
 
 def _go_on(step: int, value: float) -> None:

@@ -77,23 +77,22 @@ def t_sne(features: Float32Array) -> Float32Array:
     from sklearn.manifold import TSNE
 
     count, dim = features.shape
-    centred = features - features.mean(axis=0)
-    reduced = PCA(min(50, count, dim), random_state=SEED).fit_transform(centred)
+    if features.std() == 0:  # nothing to be told apart: components would be 0 / 0
+        return np.zeros((count, 2), np.float32)
+    reduced = PCA(min(50, count, dim), random_state=SEED).fit_transform(features)
     perplexity = min(30.0, (count - 1) / 3)
-    # With equal rows nothing spreads, and the random start does not divide by their deviation.
-    start = "pca" if reduced.std() > 0 and reduced.shape[1] > 1 else "random"
-    places = TSNE(perplexity=perplexity, init=start, random_state=SEED).fit_transform(reduced)
+    places = TSNE(perplexity=perplexity, random_state=SEED).fit_transform(reduced)
     return np.asarray(places, np.float32)
 
 
 def umap(features: Float32Array) -> Float32Array:
     """N x 2 places of N x d features."""
-    from umap import UMAP  # takes 17 s to import
-
     count = len(features)
     start = "spectral" if count > 20 else "random"
-    with warnings.catch_warnings():  # that a seed means one thread, and older names in numba
+    with warnings.catch_warnings():  # that TensorFlow is absent, and that a seed means one thread
         warnings.simplefilter("ignore")
+        from umap import UMAP  # takes 17 s
+
         reducer = UMAP(n_neighbors=min(15, count - 1), init=start, random_state=SEED, n_jobs=1)
         return np.asarray(reducer.fit_transform(features), np.float32)
 

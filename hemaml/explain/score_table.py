@@ -33,8 +33,8 @@ TITLES = {
 SCORE_HEAD = ["score", "value", "95 % interval"]
 MOST_GROUPS = 60
 """Rows of groups in the PNG; the page has all."""
-# Inches: a line, the first column of each table, further ones.
-LINE, NAMES, COLUMN = 0.3, 2.4, 1.25
+# Inches: a line, the first column of each table, further ones; the page at least.
+LINE, NAMES, COLUMN, WIDTH = 0.3, 2.4, 1.25, 6.8
 
 Rows = list[list[str]]
 
@@ -96,7 +96,8 @@ def _png(outcome: Outcome, scores: Rows, groups: Rows) -> bytes:
     columns = max(3, len(group_head(outcome)) if shown else 0)
     height = HEAD + (len(scores) + 1) * LINE
     height += (len(shown) + 3.2) * LINE if shown else 0
-    page = new_page(2 * MARGIN + NAMES + (columns - 1) * COLUMN, 2 * MARGIN + height)
+    width = max(2 * MARGIN + NAMES + (columns - 1) * COLUMN, WIDTH)
+    page = new_page(width, 2 * MARGIN + height)
     head(page, *_titles(outcome))
     top = MARGIN + HEAD
     _draw_table(page, top, [SCORE_HEAD, *scores])

@@ -14,15 +14,18 @@ features of a superpixel; H hidden channels; C classes; T taps, 9, in reading or
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import embedding_bag, pad
+from torch.nn.functional import conv2d, embedding_bag, pad
+from torch.nn.grad import conv2d_weight
+
+from hemaml.core.compiled import compiled
+from hemaml.core.types import Float32Array, Int32Array, Int64Array
 
 MARGIN = 2
 """Rows and columns of padding that each image has at its right and bottom, at least."""
 NUM_TAPS = 9
-DILATION = 2
-"""Of the second convolution: it reaches further without more parameters."""
 OUTSIDE = -1e4
 """What stands at padding: so far below zero that the rectifier makes it 0 whatever is added."""
 
@@ -46,7 +49,7 @@ class SuperpixelConvolution(nn.Module):
         super().__init__()
         bound = ((num_features + 3) * NUM_TAPS) ** -0.5
         self.of_superpixels = _uniform(bound, NUM_TAPS * num_out, num_features)
-        self.of_colours = _uniform(bound, NUM_TAPS * 3, num_out)
+        self.of_colours = _uniform(bound, num_out, 3, 3, 3)
         self.bias = _uniform(bound, num_out)
 
     def forward(self, features_KD: Tensor, labels: Tensor, pixels: Tensor) -> Tensor:
@@ -63,15 +66,18 @@ class SuperpixelConvolution(nn.Module):
 
 
 class PixelConvolution(nn.Module):
-    """A 3 x 3 convolution with dilation 2 to few channels.
+    """A 3 x 3 convolution to few channels.
 
     Args:
         num_in: H.
         num_out: C.
+        dilation: Pixels from tap to tap, at most `MARGIN`: 2 reaches further for no parameters.
     """
 
-    def __init__(self, num_in: int, num_out: int) -> None:
+    def __init__(self, num_in: int, num_out: int, *, dilation: int) -> None:
         super().__init__()
+        assert dilation <= MARGIN
+        self.dilation = dilation
         bound = (num_in * NUM_TAPS) ** -0.5
         self.weight = _uniform(bound, NUM_TAPS * num_out, num_in)
         self.bias = _uniform(bound, num_out)
@@ -83,7 +89,7 @@ class PixelConvolution(nn.Module):
             hidden_MH: Features of the pixels, 0 at padding.
             side: G.
         """
-        out: Tensor = _PixelConvolution.apply(hidden_MH, self.weight, side)
+        out: Tensor = _PixelConvolution.apply(hidden_MH, self.weight, side, self.dilation)
         return out + self.bias[:, None]
 
 
@@ -102,7 +108,7 @@ class _SuperpixelConvolution(torch.autograd.Function):
         of_colours: Tensor,
         bias: Tensor,
     ) -> Tensor:
-        side, num_out = labels.shape[2], len(bias)
+        num_out = len(bias)
         products = features.new_empty(len(features) + 1, NUM_TAPS * num_out)
         products[-1] = 0
         torch.mm(features, of_superpixels.t(), out=products[:-1])
@@ -111,20 +117,24 @@ class _SuperpixelConvolution(torch.autograd.Function):
         centre[-1] = OUTSIDE
         rows_MT = _table_rows(labels, outside=len(features))
         out = embedding_bag(rows_MT, products.view(-1, num_out), mode="sum")
-        colours = torch.cat(_shifts(pixels.flatten(1), _offsets(side)))
-        out.addmm_(colours.t(), of_colours).relu_()
-        ctx.save_for_backward(features, labels, colours, of_superpixels, out)
+        images = pixels.transpose(0, 1).contiguous(memory_format=torch.channels_last)
+        colours = conv2d(images, of_colours, padding=1)
+        out.add_(colours.permute(0, 2, 3, 1).reshape(-1, num_out)).relu_()
+        ctx.save_for_backward(features, labels, images, of_superpixels, of_colours, out)
         return out
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
-        features, labels, colours, of_superpixels, out = ctx.saved_tensors
-        margin = labels.shape[2] + 1
+        features, labels, images, of_superpixels, of_colours, out = ctx.saved_tensors
+        num, side, _ = labels.shape
+        margin = side + 1
         num_pixels, num_out = out.shape
         line = out.new_empty(num_pixels + 2 * margin, num_out)
         line[:margin] = line[-margin:] = 0
         grad_MH = line[margin:-margin]
         threshold_backward.grad_input(grads[0], out, 0, grad_input=grad_MH)
+        grad_images = grad_MH.view(num, side, side, num_out).permute(0, 3, 1, 2)
+        kernel = conv2d_weight(images, of_colours.shape, grad_images, padding=1)  # type: ignore[no-untyped-call]
         table = _table_gradient(line, labels, len(features))
         bias = table.view(-1, NUM_TAPS, num_out)[:, NUM_TAPS // 2].sum(0)
         return (
@@ -132,7 +142,7 @@ class _SuperpixelConvolution(torch.autograd.Function):
             None,
             None,
             table.t() @ features,
-            colours @ grad_MH,
+            kernel,
             bias,
         )
 
@@ -147,32 +157,48 @@ def _table_gradient(line: Tensor, labels: Tensor, count: int) -> Tensor:
         labels: N x G x G.
         count: K.
     """
-    side = labels.shape[2]
-    sorted_M, order_M = torch.sort(labels.view(-1), stable=True)
-    order_M = order_M.to(torch.int32)
-    # The last bag is the padding's, which nobody asks for.
-    bags = torch.arange(count + 2, dtype=torch.int32, device=labels.device)
-    starts = torch.searchsorted(sorted_M, bags, out_int32=True)
-    sums = [
-        embedding_bag(
-            order_M + (side + 1 - offset), line, starts, mode="sum", include_last_offset=True
-        )
-        for offset in _offsets(side)
-    ]
-    return torch.cat(sums, dim=1)[:-1]
+    side, num_out = labels.shape[2], line.shape[1]
+    places = [side + 1 - offset for offset in _offsets(side)]
+    table = line.new_zeros(count + 1, NUM_TAPS * num_out)  # the last row is the padding's
+    if line.device.type == "cpu":
+        _add_rows(line.numpy(), labels.view(-1).numpy(), np.array(places), table.numpy())
+    else:
+        _add_rows_anywhere(line, labels.view(-1), places, table)
+    return table[:-1]
+
+
+def _add_rows_anywhere(line: Tensor, labels: Tensor, places: list[int], table: Tensor) -> None:
+    """Adds to each superpixel's row, tap by tap, the lines that its pixels were read by."""
+    for place, part in zip(places, table.chunk(NUM_TAPS, dim=1), strict=True):
+        part.index_add_(0, labels, line[place : place + len(labels)])
+
+
+@compiled
+def _add_rows(
+    line: Float32Array, labels: Int32Array, places: Int64Array, table: Float32Array
+) -> None:
+    """As `_add_rows_anywhere`, in one pass over the pixels: on a CPU in a third of the time."""
+    outside, num_out = len(table) - 1, line.shape[1]
+    for pixel in range(len(labels)):
+        label = labels[pixel]
+        if label < outside:
+            for tap in range(len(places)):
+                place = pixel + places[tap]
+                for channel in range(num_out):
+                    table[label, tap * num_out + channel] += line[place, channel]
 
 
 class _PixelConvolution(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, side: int) -> Tensor:
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, side: int, dilation: int) -> Tensor:
         ctx.save_for_backward(hidden, weight)
-        ctx.side = side
+        ctx.offsets = offsets = _offsets(side, dilation)
         # Products of each pixel with all taps, then each tap's plane is added where it belongs.
         # With rows of zeros up to a multiple of 16, MKL takes a third of the time.
         rows = pad(weight, (0, 0, 0, -len(weight) % 16)) @ hidden.t()
         planes = rows[: len(weight)].view(NUM_TAPS, -1, len(hidden))
         out = planes[NUM_TAPS // 2].clone()
-        for plane, offset in zip(planes, _offsets(side, DILATION), strict=True):
+        for plane, offset in zip(planes, offsets, strict=True):
             if offset > 0:
                 out[:, :-offset] += plane[:, offset:]
             elif offset < 0:
@@ -180,11 +206,10 @@ class _PixelConvolution(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx: Any, *grads: Any) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Any, *grads: Any) -> tuple[Tensor, Tensor, None, None]:
         hidden, weight = ctx.saved_tensors
-        offsets = [-offset for offset in _offsets(ctx.side, DILATION)]
-        planes = torch.cat(_shifts(grads[0], offsets))
-        return planes.t() @ weight, planes @ hidden, None
+        planes = torch.cat(_shifts(grads[0], [-offset for offset in ctx.offsets]))
+        return planes.t() @ weight, planes @ hidden, None, None
 
 
 def _table_rows(labels: Tensor, *, outside: int) -> Tensor:

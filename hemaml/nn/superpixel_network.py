@@ -59,6 +59,7 @@ class SuperpixelNetwork(nn.Module):
         neighbours: About the number of neighbours of a superpixel.
         residual: Adds its input to each graph convolution that keeps the width.
         graph_mean: Gives each superpixel the mean features of its image besides its own.
+        dilation: Of the CNN's second convolution, 1 or 2.
 
     Source: section 3 and figure 5 of the SMGNN paper, which leave the CNN open.
     """
@@ -74,6 +75,7 @@ class SuperpixelNetwork(nn.Module):
         neighbours: float,
         residual: bool,
         graph_mean: bool,
+        dilation: int,
     ) -> None:
         super().__init__()
         self.residual = residual
@@ -85,7 +87,7 @@ class SuperpixelNetwork(nn.Module):
         )
         self.norms = nn.ModuleList(nn.BatchNorm1d(width) for _ in range(layers))
         self.mix = SuperpixelConvolution(width, channels)
-        self.classify = PixelConvolution(channels, num_classes)
+        self.classify = PixelConvolution(channels, num_classes, dilation=dilation)
         self.a = nn.Parameter(torch.ones(()))
         self.b = nn.Parameter(torch.zeros(()))
 

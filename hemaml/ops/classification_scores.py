@@ -27,7 +27,8 @@ is defined).
 An interval holds the middle 95 % (linear percentiles) of the scores of resampled sets: as many
 groups as there are, drawn with replacement, each with all of its images. Resamples in which a
 score is undefined are left out of its interval; one whose score of the set itself is undefined has
-none (NaN). With few groups such intervals are too narrow.
+none (NaN). With few groups such intervals are too narrow. Resampling makes `ece` larger, as it adds
+noise to each bin, so its interval lies high and may miss the score itself.
 
 Letters: N images, C classes, G groups, R resamples, U distinct probabilities, B bins.
 """

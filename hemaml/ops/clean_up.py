@@ -25,11 +25,25 @@ def clean_up(labels: UInt8Array) -> UInt8Array:
     Returns:
         A new array of the same shape.
     """
-    cell = _largest_component(labels != BACKGROUND)
-    cleaned = np.where(cell, labels, BACKGROUND).astype(np.uint8)
-    cleaned[_holes(cell)] = CYTOPLASM
-    cleaned[_holes(cleaned == NUCLEUS)] = NUCLEUS
+    cleaned = np.full_like(labels, BACKGROUND)
+    window = _window(labels != BACKGROUND)
+    if window is None:
+        return cleaned
+    inside = labels[window]  # what lies around the cells is background, and the edge of no hole
+    cell = _largest_component(inside != BACKGROUND)
+    part = np.where(cell, inside, BACKGROUND).astype(np.uint8)
+    part[_holes(cell)] = CYTOPLASM
+    part[_holes(part == NUCLEUS)] = NUCLEUS
+    cleaned[window] = part
     return cleaned
+
+
+def _window(mask: NDArray[np.bool_]) -> tuple[slice, slice] | None:
+    """The smallest window that holds all of `mask`, or None where that is empty."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(rows):
+        return None
+    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
 
 
 def _largest_component(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -2,9 +2,9 @@
 
 import numpy as np
 
+from hemaml.core.compiled import compiled
 from hemaml.core.errors import ConfigError
 from hemaml.core.types import Float32Array, Float64Array, UInt8Array
-from hemaml.ops.compiled import compiled
 
 _NUM_STEPS = 8192
 

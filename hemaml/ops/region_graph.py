@@ -5,9 +5,9 @@ K nodes, one a superpixel, in the order of the labels 0..K-1; E directed edges.
 
 import numpy as np
 
+from hemaml.core.compiled import compiled
 from hemaml.core.errors import ConfigError
 from hemaml.core.types import Float32Array, Float64Array, Int32Array, Int64Array, UInt8Array
-from hemaml.ops.compiled import compiled
 
 VERSION = 1
 """Goes up whenever a result changes for the same arguments; part of cache keys."""
@@ -123,32 +123,37 @@ def _radius_edges(
     order: Int64Array,
     starts: Int64Array,
 ) -> Int64Array:
-    """Pairs found twice: once to count the edges of each node, once to write them.
+    """Pairs are found node by node, then dealt to the other end of each.
 
-    The relation is symmetric, so visiting the nodes in order and adding each to the lists of its
-    neighbours leaves every list sorted.
+    The relation is symmetric, so dealing the nodes in order leaves every list sorted.
     """
     count = len(centres)
+    placed = centres[order]  # the nodes of a cell side by side
     ends = np.zeros(count + 1, dtype=np.int64)
-    edges = np.empty((2, 0), dtype=np.int64)
-    for writing in (False, True):
-        if writing:
-            ends = np.cumsum(ends)
-            edges = np.empty((2, ends[-1]), dtype=np.int64)
-        for node in range(count):
-            for row_step in (-1, 0, 1):
-                # Three cells of a row are neighbours in memory.
-                middle = cell_of[node] + row_step * num_columns
-                for place in range(starts[middle - 1], starts[middle + 2]):
-                    other = order[place]
-                    distance = abs(centres[node, 0] - centres[other, 0])
-                    distance += abs(centres[node, 1] - centres[other, 1])
-                    if distance >= radius or other == node:
-                        continue
-                    if writing:
-                        edges[0, ends[other]] = other
-                        edges[1, ends[other]] = node
-                        ends[other] += 1
-                    else:
-                        ends[other + 1] += 1
+    pairs = np.empty((32 * count, 2), dtype=np.int64)
+    num_pairs = 0
+    for node in range(count):
+        row, column = centres[node]
+        for row_step in (-1, 0, 1):
+            # Three cells of a row are neighbours in memory.
+            middle = cell_of[node] + row_step * num_columns
+            first, last = starts[middle - 1], starts[middle + 2]
+            if num_pairs + last - first > len(pairs):
+                longer = np.empty((2 * len(pairs) + last - first, 2), dtype=np.int64)
+                longer[:num_pairs] = pairs[:num_pairs]
+                pairs = longer
+            for place in range(first, last):
+                # Written in any case, kept by counting: a branch would be mispredicted often.
+                pairs[num_pairs] = node, order[place]
+                distance = abs(row - placed[place, 0]) + abs(column - placed[place, 1])
+                num_pairs += distance < radius and order[place] != node
+    for pair in range(num_pairs):
+        ends[pairs[pair, 1] + 1] += 1
+    ends = np.cumsum(ends)
+    edges = np.empty((2, num_pairs), dtype=np.int64)
+    for pair in range(num_pairs):
+        node, other = pairs[pair]
+        edges[0, ends[other]] = other
+        edges[1, ends[other]] = node
+        ends[other] += 1
     return edges

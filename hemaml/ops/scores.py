@@ -33,9 +33,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
+from hemaml.core.compiled import compiled
 from hemaml.core.errors import ConfigError, DataError, UnknownName
 from hemaml.core.types import Float64Array, Int64Array, UInt8Array
-from hemaml.ops.compiled import compiled
 
 SCORES = ("dice", "iou", "ppv", "sensitivity", "accuracy", "hausdorff")
 

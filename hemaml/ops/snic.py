@@ -8,9 +8,9 @@ from typing import Literal
 
 import numpy as np
 
+from hemaml.core.compiled import compiled
 from hemaml.core.errors import ConfigError
 from hemaml.core.types import Float32Array, Float64Array, Int32Array, Int64Array
-from hemaml.ops.compiled import compiled
 
 Connectivity = Literal[4, 8]
 Queue = Literal["bucket", "exact"]

@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Sequence
 
 from hemaml.core.experiment import Plan
-from hemaml.tracking.mlflow_tracker import MlflowTracker
+from hemaml.tracking.mlflow_tracker import MlflowTracker, without_secret
 
 COLUMNS = ("params_total", "ms_per_image", "train_s")
 """Metrics that a view shows beside the goals and the paper's."""
@@ -33,6 +33,16 @@ def trials_view(tracker: MlflowTracker, plan: Plan, sweep_id: str) -> str:
         metrics=metrics,
         params=list(plan.space or ()),
     )
+
+
+def run_page(tracker: MlflowTracker, run_id: str) -> str:
+    """The page of a run; its address below the server's."""
+    return f"#/experiments/{tracker.experiment_id}/runs/{run_id}"
+
+
+def ui_address(uri: str, host: str = "127.0.0.1", port: int = 5000) -> str:
+    """Where the MLflow UI of a store is: the server itself, else what `hemaml ui` starts."""
+    return without_secret(uri).rstrip("/") if uri.startswith("http") else f"http://{host}:{port}"
 
 
 def share_view(

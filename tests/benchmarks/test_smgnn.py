@@ -23,6 +23,7 @@ from hemaml.core.objective import Context
 from hemaml.core.task import Fold
 from hemaml.data.smears import Smears
 from hemaml.data.smears import read as read_smears
+from hemaml.nn.allocation import keep_freed_memory
 from hemaml.nn.parameters import count_parameters
 from hemaml.objectives.wbc_segmentation.smgnn import Params, SmgnnModel, build, fit
 from hemaml.tasks.wbc_segmentation import task
@@ -90,11 +91,14 @@ def test_the_peer_has_the_papers_size():
 
 
 def test_inference_beside_a_unet():
-    times = inference_times()
-    ratio = times["smgnn"] / times["unet"]
-    print(f"\nSMGNN {times['smgnn']:.3f} s, U-Net {times['unet']:.3f} s, ratio {ratio:.3f}")
-    print(f"target: at most {LARGEST_RATIO}")
-    assert ratio < 1
+    """Twice: as processes are, and with freed memory kept, which helps a U-Net more."""
+    print(f"\ntarget: at most {LARGEST_RATIO}")
+    for how in ("as processes are", "freed memory kept"):
+        times = inference_times()
+        ratio = times["smgnn"] / times["unet"]
+        print(f"{how}: SMGNN {times['smgnn']:.3f} s, U-Net {times['unet']:.3f} s, {ratio:.3f}")
+        assert ratio < 1
+        keep_freed_memory()
 
 
 def test_an_epoch_of_data_set_1():

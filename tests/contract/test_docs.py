@@ -44,7 +44,7 @@ def test_the_yaml_in_the_readme_is_valid():
 def test_the_python_names_in_the_readme_exist():
     for name in set(re.findall(r"hemaml\.([a-z_]+)\(", README)) | set(hemaml.__all__):
         assert callable(getattr(hemaml, name))
-        assert f"hemaml.{name}" in README
+        assert f"`{name}`" in README or f"hemaml.{name}" in README, name
 
 
 def test_public_names_survive_the_import_of_their_modules():

@@ -1,12 +1,14 @@
 """Every engine keeps the same contract; engines are found by walking `hemaml/engines`."""
 
 import importlib
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import optuna
@@ -278,6 +280,58 @@ def test_a_trial_that_kills_every_worker_fails_and_the_rest_goes_on(search, stud
     trials = searched(study)
     assert [t.ending for t in trials].count("finished") == 7
     assert trials[1].ending == "failed" and "exit code -9" in trials[1].reason
+
+
+def test_a_death_while_the_system_kills_for_memory_is_out_of_memory(
+    search, study, tmp_path, monkeypatch
+):
+    counter = tmp_path / "vmstat"
+    counter.write_text("nr_free_pages 5\noom_kill 3\n")
+    monkeypatch.setattr("hemaml.engines.workers.VMSTAT", counter)
+    run(search, partial(killed_for_memory, counter), study, workers=2)
+    endings = [trial.ending for trial in searched(study)]
+    assert endings.count("out_of_memory") == 1 and endings.count("finished") == 7
+    assert "lack of memory" in searched(study)[1].reason
+
+
+def killed_for_memory(counter, assigned, report):
+    if assigned.number == 1:
+        kills = int(counter.read_text().split()[-1])
+        counter.write_text(f"nr_free_pages 5\noom_kill {kills + 1}\n")
+        os.kill(os.getpid(), signal.SIGKILL)
+    return parabola(assigned, report)
+
+
+def logged(folder, assigned, report):
+    """Takes a while, and notes when it was at which point."""
+    begun = time.monotonic()
+    time.sleep(0.3)
+    note = [assigned.point["n"], begun, time.monotonic()]
+    (folder / str(assigned.number)).write_text(json.dumps(note))
+    return Outcome("finished", (1.0,))
+
+
+def test_no_two_workers_are_at_the_same_point_at_once(search, study, tmp_path):
+    """The second would train the same network; once the first has ended it takes its result."""
+    space = Space.model_validate({"n": {"type": "int", "low": 1, "high": 2}})
+    folder = tmp_path / "notes"
+    folder.mkdir()
+    sweep = Sweep(trials=9, sampler="random", workers=3)
+    search(partial(logged, folder), space, sweep, study, lambda event: None)
+    assert len(searched(study)) == 9
+    notes = sorted(json.loads(path.read_text()) for path in folder.iterdir())
+    assert len(notes) == 9
+    for (n, _, end), (other, start, _) in pairwise(notes):
+        assert n != other or start >= end
+
+
+def test_a_search_that_goes_on_tells_what_had_ended(search, study):
+    run(search, parabola, study, trials=3)
+    events = run(search, parabola, study, trials=5)
+    earlier = [event for event in events if event.kind == "earlier"]
+    assert [event.number for event in earlier] == [0, 1, 2]
+    assert all(e.outcome.ending == "finished" and e.outcome.values for e in earlier)
+    assert [e.number for e in events if e.kind == "ended"] == [3, 4]
 
 
 def storeless(assigned, report):

@@ -7,7 +7,14 @@ import pytest
 import torch
 from torch.nn.functional import conv2d, pad
 
-from hemaml.nn.superpixel_convolution import MARGIN, PixelConvolution, SuperpixelConvolution
+from hemaml.nn import superpixel_convolution
+from hemaml.nn.superpixel_convolution import (
+    MARGIN,
+    PixelConvolution,
+    SuperpixelConvolution,
+    _add_rows_anywhere,
+    _table_gradient,
+)
 
 NUM, FEATURES, HIDDEN, CLASSES = 3, 4, 6, 3
 SIDE = 7 + MARGIN
@@ -27,9 +34,7 @@ def case():
     return labels, inside, colours, features
 
 
-def as_kernel(weight, num_in, num_out, *, inputs_first=False):
-    if inputs_first:
-        return weight.view(3, 3, num_in, num_out).permute(3, 2, 0, 1)
+def as_kernel(weight, num_in, num_out):
     return weight.view(3, 3, num_out, num_in).permute(2, 3, 0, 1)
 
 
@@ -38,12 +43,13 @@ def expected(mix, classify, case):
     nothing = torch.zeros(1, FEATURES, dtype=torch.double)
     painted = torch.cat([features, nothing])[labels.long()].permute(0, 3, 1, 2)
     of_superpixels = as_kernel(mix.of_superpixels, FEATURES, HIDDEN)
-    of_colours = as_kernel(mix.of_colours, 3, HIDDEN, inputs_first=True)
-    kernel = torch.cat([of_superpixels, of_colours], dim=1)
+    kernel = torch.cat([of_superpixels, mix.of_colours], dim=1)
     stacked = torch.cat([painted, colours], dim=1)
     hidden = conv2d(stacked, kernel, mix.bias, padding=1).relu() * inside
     kernel = as_kernel(classify.weight, HIDDEN, CLASSES)
-    logits = conv2d(hidden, kernel, classify.bias, padding=2, dilation=2)
+    logits = conv2d(
+        hidden, kernel, classify.bias, padding=classify.dilation, dilation=classify.dilation
+    )
     return hidden, logits * inside
 
 
@@ -54,9 +60,10 @@ def ours(mix, classify, case):
     return hidden.view(NUM, SIDE, SIDE, HIDDEN).permute(0, 3, 1, 2), logits * inside
 
 
-def test_results_and_gradients_are_those_of_a_convolution(case):
+@pytest.mark.parametrize("dilation", [1, 2])
+def test_results_and_gradients_are_those_of_a_convolution(case, dilation):
     mix = SuperpixelConvolution(FEATURES, HIDDEN).double()
-    classify = PixelConvolution(HIDDEN, CLASSES).double()
+    classify = PixelConvolution(HIDDEN, CLASSES, dilation=dilation).double()
     variables = [case[3], *mix.parameters(), *classify.parameters()]
     weights = torch.randn(NUM, CLASSES, SIDE, SIDE, dtype=torch.double)
     results = []
@@ -71,7 +78,23 @@ def test_results_and_gradients_are_those_of_a_convolution(case):
 
 def test_padding_is_exactly_zero(case):
     mix = SuperpixelConvolution(FEATURES, HIDDEN).double()
-    hidden, _ = ours(mix, PixelConvolution(HIDDEN, CLASSES).double(), case)
+    hidden, _ = ours(mix, PixelConvolution(HIDDEN, CLASSES, dilation=2).double(), case)
     outside = (case[1] == 0).expand_as(hidden)
     assert (hidden[outside] == 0).all()
     assert hidden[~outside].max() > 0
+
+
+def test_the_gradient_of_the_table_is_the_same_on_every_device(case, monkeypatch):
+    """A GPU sums otherwise; that way runs on the CPU as well."""
+    labels = case[0]
+    line = torch.randn(labels.numel() + 2 * (SIDE + 1), HIDDEN, dtype=torch.double)
+    wanted = _table_gradient(line, labels, 5 * NUM)
+
+    def anywhere(line, labels, places, table):
+        arrays = (torch.from_numpy(array) for array in (line, labels, table))
+        line, labels, table = arrays
+        _add_rows_anywhere(line, labels, places.tolist(), table)
+
+    monkeypatch.setattr(superpixel_convolution, "_add_rows", anywhere)
+    torch.testing.assert_close(_table_gradient(line, labels, 5 * NUM), wanted)
+    assert wanted.abs().min() > 0

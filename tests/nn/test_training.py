@@ -247,3 +247,26 @@ def test_a_gpu_multiplies_in_the_precision_and_keeps_the_scale_of_losses(precisi
     assert bool(state["scaler"]) == (precision == "float16")
     assert len(list(steps(through_a_file(state)))) == 1
     assert network.weight.dtype == torch.float32
+
+
+def test_numbers_too_small_to_learn_from_count_as_zero():
+    """They would make a processor slow; the flag is the thread's, so each epoch sets it."""
+    torch.set_flush_denormal(False)
+    network, seen = nn.Linear(1, 1), []
+
+    def loss(batch):
+        seen.append(float(torch.tensor([1e-30]) * torch.tensor([1e-10])))
+        return network(batch).sum()
+
+    steps = fit_network(
+        network,
+        torch.optim.SGD(network.parameters(), lr=0.1),
+        batches=lambda epoch: [torch.ones(1, 1)],
+        loss=loss,
+        validate=dict,
+        model=None,
+        epochs=1,
+        context=Context(),
+    )
+    list(steps)
+    assert seen == [0.0]

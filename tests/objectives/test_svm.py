@@ -23,7 +23,7 @@ from hemaml.objectives.leukemia.svm import (
 )
 
 CLASSES = ("healthy", "leukemia")
-GOLDEN = (0.0, 0.0)
+GOLDEN = (2635.1281, 7033.4061)
 """Of the features of one image, once seen to be right: they must not change with the libraries."""
 
 

@@ -87,6 +87,12 @@ class Params(Frozen):
     graph_mean: bool = Field(
         default=True, description="Each superpixel also sees the mean of all of its image."
     )
+    dilation: int = Field(
+        default=2,
+        ge=1,
+        le=2,
+        description="Of the CNN's second convolution: pixels from tap to tap.",
+    )
     colour_stretch: bool = Field(
         default=True, description="Colours relative to the 1 % and 99 % quantiles of the image."
     )
@@ -123,6 +129,7 @@ def build(params: Params) -> SuperpixelNetwork:
         neighbours=2 * params.alpha**2,
         residual=params.residual,
         graph_mean=params.graph_mean,
+        dilation=params.dilation,
     )
 
 

@@ -6,10 +6,8 @@ trial, `log_params`, `log_metric`, `log_model` with everything else left at its 
 
 import mlflow
 import optuna
+from peers.network import fit, slic_of
 from peers.workload import GRID, fold, params, point_name, seed
-
-from hemaml.core.objective import Context
-from hemaml.objectives.wbc_segmentation import smgnn
 
 
 def sweep() -> dict[str, float]:
@@ -23,14 +21,12 @@ def sweep() -> dict[str, float]:
         with mlflow.start_run(run_name=f"trial-{trial.number}", nested=True):
             mlflow.log_params(point)
             best = 0.0
-            for step in smgnn.fit(params(point), data, Context(seed=seed(point))):
-                for name, value in step.metrics.items():
-                    mlflow.log_metric(name, value, step=step.index)
-                best = max(best, step.metrics["dice"])
+            for step, scores, network in fit(params(point), data, seed(point), slic_of):  # noqa: B007
+                for name, value in scores.items():
+                    mlflow.log_metric(name, value, step=step)
+                best = max(best, scores["dice"])
             mlflow.log_metric("best_dice", best)
-            mlflow.pytorch.log_model(
-                step.model.network, name="model", serialization_format="pickle"
-            )
+            mlflow.pytorch.log_model(network, name="model", serialization_format="pickle")
         return best
 
     with mlflow.start_run(run_name="sweep"):

@@ -9,10 +9,8 @@ from importlib.metadata import version
 import mlflow
 import optuna
 from optuna.storages.journal import JournalFileBackend
+from peers.network import fit, snic_of
 from peers.workload import GRID, fold, params, point_name, seed
-
-from hemaml.core.objective import Context
-from hemaml.objectives.wbc_segmentation import smgnn
 
 REQUIREMENTS = [f"{name}=={version(name)}" for name in ("hemaml", "mlflow", "numpy", "torch")]
 
@@ -28,12 +26,12 @@ def sweep() -> dict[str, float]:
         with mlflow.start_run(run_name=f"trial-{trial.number}", nested=True):
             mlflow.log_params(point)
             best = 0.0
-            for step in smgnn.fit(params(point), data, Context(seed=seed(point))):
-                mlflow.log_metrics(dict(step.metrics), step=step.index)
-                best = max(best, step.metrics["dice"])
+            for step, scores, network in fit(params(point), data, seed(point), snic_of):  # noqa: B007
+                mlflow.log_metrics(scores, step=step)
+                best = max(best, scores["dice"])
             mlflow.log_metric("best_dice", best)
             mlflow.pytorch.log_model(
-                step.model.network,
+                network,
                 name="model",
                 serialization_format="pickle",
                 pip_requirements=REQUIREMENTS,

@@ -1,0 +1,130 @@
+"""An Optuna study as a sweep asks for it: where it lives, how it samples, what it begins with."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.samplers import BaseSampler
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
+
+from hemaml.core.errors import ConfigError, StoreError
+from hemaml.core.experiment import Sweep
+from hemaml.core.search import Study
+from hemaml.core.seeding import derive_seed
+from hemaml.core.space import Space
+
+WARM = "warm_start"
+"""User attribute of a trial that an earlier study lent."""
+LENT = "lent"
+"""User attribute: which trial of which study it was."""
+READY = "ready"
+"""User attribute of a study that has its first points and all that was lent to it."""
+
+
+def open_study(space: Space, sweep: Sweep, study: Study) -> optuna.Study:
+    """The study of this name, created with its first points where there is none."""
+    storage = open_storage(study.storage)
+    names = optuna.get_all_study_names(storage)
+    opened = optuna.create_study(
+        storage=storage,
+        study_name=study.name,
+        directions=list(study.directions),
+        load_if_exists=True,
+        pruner=_pruner(sweep),
+    )
+    # A sampler seeded alike would suggest after a resume what it suggested at the start.
+    opened.sampler = _sampler(sweep, derive_seed(study.seed, "sampler", len(opened.trials)))
+    if READY in opened.user_attrs:
+        return opened
+    lent_before = {trial.user_attrs.get(LENT) for trial in opened.trials}
+    for name in study.warm_start:
+        if name not in names:
+            raise ConfigError(f"a warm start needs an earlier study, but {name!r} does not exist.")
+        lent = optuna.load_study(study_name=name, storage=storage)
+        for trial in own_trials(lent, TrialState.COMPLETE, TrialState.PRUNED):
+            if f"{name}#{trial.number}" not in lent_before:
+                opened.add_trial(_lend(trial, name))
+    for point in sweep.first:
+        opened.enqueue_trial(space.coerce(point), skip_if_exists=True)
+    if sweep.sampler == "grid":
+        for point in space.grid(seed=study.seed):
+            opened.enqueue_trial(point, skip_if_exists=True)
+    opened.set_user_attr(READY, True)  # last: a process killed before it is made up for
+    return opened
+
+
+def open_storage(location: str) -> optuna.storages.BaseStorage:
+    """An RDB for a URL, else a journal file, which is right for the processes of one machine."""
+    if "://" in location:
+        try:
+            return optuna.storages.RDBStorage(location)
+        except (ImportError, SQLAlchemyError) as error:
+            raise StoreError(
+                "the study storage must be an RDB that can be reached, with its driver "
+                f"installed, but {location.rpartition('@')[2]} gave: {type(error).__name__}. "
+                "Check HEMAML_STUDY_STORAGE, the server and the driver."
+            ) from error
+    Path(location).parent.mkdir(parents=True, exist_ok=True)
+    return optuna.storages.JournalStorage(JournalFileBackend(location))
+
+
+def own_trials(study: optuna.Study, *states: TrialState) -> list[FrozenTrial]:
+    """The study's trials in these (or all) states, less those that an earlier study lent."""
+    trials = study.get_trials(deepcopy=False, states=states or None)
+    return [trial for trial in trials if WARM not in trial.user_attrs]
+
+
+def _lend(trial: FrozenTrial, name: str) -> FrozenTrial:
+    return optuna.trial.create_trial(
+        state=trial.state,
+        values=trial.values,
+        params=trial.params,
+        distributions=trial.distributions,
+        user_attrs={**trial.user_attrs, WARM: name, LENT: f"{name}#{trial.number}"},
+        system_attrs=trial.system_attrs,
+        intermediate_values=trial.intermediate_values,
+    )
+
+
+def _sampler(sweep: Sweep, seed: int) -> BaseSampler:
+    match sweep.sampler:
+        case "tpe":
+            return optuna.samplers.TPESampler(seed=seed)
+        case "gp":
+            return optuna.samplers.GPSampler(seed=seed)
+        case "cmaes":
+            return optuna.samplers.CmaEsSampler(seed=seed)
+        case "nsga2":
+            return optuna.samplers.NSGAIISampler(seed=seed)
+        case "random" | "grid":  # a grid's points wait in the queue
+            return optuna.samplers.RandomSampler(seed=seed)
+
+
+def _pruner(sweep: Sweep) -> optuna.pruners.BasePruner:
+    match sweep.pruner:
+        case "hyperband":
+            return optuna.pruners.HyperbandPruner()
+        case "asha":
+            return optuna.pruners.SuccessiveHalvingPruner()
+        case "median":
+            return optuna.pruners.MedianPruner()
+        case "none":
+            return optuna.pruners.NopPruner()
+
+
+@contextmanager
+def storage_errors(location: str) -> Iterator[None]:
+    """Faults of the study's storage as `StoreError`, with what to do."""
+    kinds: tuple[Any, ...] = (optuna.exceptions.StorageInternalError, OSError)
+    try:
+        yield
+    except kinds as error:
+        where = location.rpartition("@")[2]
+        raise StoreError(
+            f"the study storage must take reads and writes, but {where} gave: {error}. "
+            "Check the disk or the server, then go on with --resume."
+        ) from error
