@@ -22,6 +22,7 @@ from mlflow.artifacts import download_artifacts
 from mlflow.entities import Dataset as MlflowDataset
 from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag, ViewType
 from mlflow.exceptions import MlflowException
+from mlflow.models import Model
 from mlflow.tracking import MlflowClient
 
 from hemaml.core.dataset import Dataset
@@ -42,6 +43,8 @@ EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 """Makes the UI open on runs, charts and models instead of chats."""
 PARENT = "mlflow.parentRunId"
 REGISTERED = "models:/"
+WEIGHTS = "weights"
+"""Name, in a logged model, of the folder that a model was saved to."""
 CANDIDATE = "candidate"
 """Alias of the version that was registered last."""
 
@@ -268,8 +271,9 @@ class MlflowTracker:
     def _copy_weights(self, name: str, version: str, target: Path) -> None:
         source = self._client.get_model_version_download_uri(name, version)
         with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-            copied = Path(download_artifacts(f"{source}/artifacts/weights", dst_path=folder))
-            copied.rename(target)
+            copied = Path(download_artifacts(source, dst_path=folder))
+            flavour = Model.load(copied).flavors["python_function"]
+            (copied / flavour["artifacts"][WEIGHTS]["path"]).rename(target)
 
     def register(self, run_id: str, model_uri: str, name: str, tags: Mapping[str, object]) -> str:
         """Makes a logged model a new version, and the candidate, of a registered one.
@@ -281,7 +285,11 @@ class MlflowTracker:
         with store_errors(self.uri):
             with suppress(MlflowException):  # it exists, mostly
                 self._client.create_registered_model(name)
-            created = self._client.create_model_version(name, model_uri, run_id, texts)
+            # Not by its `models:/` URI, which MLflow looks up in its global store.
+            logged = self._client.get_logged_model(model_uri.removeprefix(REGISTERED))
+            created = self._client.create_model_version(
+                name, logged.artifact_location, run_id, texts, model_id=logged.model_id
+            )
             version: str = created.version
             self._client.set_registered_model_alias(name, CANDIDATE, version)
         return f"{REGISTERED}{name}/{version}"

@@ -21,12 +21,11 @@ from mlflow.types.schema import Schema, TensorSpec
 
 from hemaml.core.objective import load_objective
 from hemaml.core.types import UInt8Array
-from hemaml.tracking.mlflow_tracker import MlflowTracker, store_errors
+from hemaml.tracking.mlflow_tracker import WEIGHTS, MlflowTracker, store_errors
 
 # It reports each check of the example.
 logging.getLogger("mlflow.pyfunc").setLevel(logging.WARNING)
 
-WEIGHTS = "weights"
 AMBIENT = ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_ID")
 
 
