@@ -11,7 +11,10 @@ from explain.discs import Shifted, cell, dataset
 from PIL import Image
 
 from hemaml.core.errors import DataError, UnknownName
+from hemaml.core.objective import load_objective, objective_names
 from hemaml.explain import Picture, figure_names, pictures
+
+OF_SEGMENTATION = ("overlay", "per_class")
 
 
 def pixels(png):
@@ -19,13 +22,20 @@ def pixels(png):
 
 
 def test_every_module_that_draws_is_a_figure():
-    assert figure_names() == ("overlay", "per_class")
+    of_classifiers = ("classification", "neighbourhood", "projection")
+    assert figure_names() == tuple(sorted((*of_classifiers, *OF_SEGMENTATION)))
+
+
+@pytest.mark.parametrize("name", objective_names())
+def test_every_objective_names_figures_that_exist(name):
+    objective = load_objective(name)
+    assert {*objective.task.figures, *objective.figures} <= {*figure_names()}
 
 
 def test_an_unknown_name_lists_the_known_ones_and_draws_nothing(shifted):
     model, data = shifted(2)
     model.predict = None  # would raise
-    with pytest.raises(UnknownName, match="unknown figure 'overlai'; known: overlay, per_class"):
+    with pytest.raises(UnknownName, match="unknown figure 'overlai'; known: overlay, "):
         pictures(["overlay", "overlai"], model, data)
 
 
@@ -42,7 +52,7 @@ def test_pictures_come_in_the_order_of_the_names(shifted):
     assert pictures([], model, data) == []
 
 
-@pytest.mark.parametrize("name", figure_names())
+@pytest.mark.parametrize("name", OF_SEGMENTATION)
 @pytest.mark.parametrize(
     "cells",
     [
@@ -64,7 +74,7 @@ def test_a_figure_opens_is_white_around_and_not_blank(name, cells):
         assert len(picture.png) < 1.5e6
 
 
-@pytest.mark.parametrize("name", figure_names())
+@pytest.mark.parametrize("name", OF_SEGMENTATION)
 def test_a_set_without_masks_or_images_is_an_error(name, shifted):
     model, data = shifted(2)
     for bad in (data.subset([]), dataset([cell()], masks=())):
@@ -80,6 +90,9 @@ def test_html_needs_no_network(shifted):
 
 def test_importing_is_cheap():
     modules = "overlay, per_class, contact_sheet, canvas, predictions"
+    modules += ", classification, neighbourhood, projection"
     code = f"import sys; from hemaml.explain import {modules}; print(*sys.modules)"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert not {"matplotlib", "plotly", "skimage", "PIL"} & set(ran.stdout.split())
+    assert not {"matplotlib", "plotly", "skimage", "sklearn", "umap", "PIL"} & set(
+        ran.stdout.split()
+    )
