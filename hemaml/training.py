@@ -245,7 +245,8 @@ class Training:
         return {
             **self.best,
             "best_step": self.best_step,
-            "params_total": num_params,
+            # Some models count only once they are trained: an SVM's support vectors.
+            "params_total": max(num_params, model.num_trainable),
             "params_trainable": model.num_trainable,
             "model_bytes": sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()),
             "ms_per_image": _ms_per_image(model, self.folds[0]),
