@@ -163,7 +163,8 @@ def score_test(
     if task.intervals is not None:
         intervals = interval_metrics(task.intervals(model, test))
     for name, view in objective.views.items():
-        scores |= {f"{name}/{metric}": v for metric, v in task.score(view(model), test).items()}
+        if (other := view(model)) is not None:
+            scores |= {f"{name}/{metric}": v for metric, v in task.score(other, test).items()}
     return scores, {f"test_{name}": value for name, value in intervals.items()}
 
 

@@ -180,7 +180,7 @@ class OpenSweep:
         trials = optuna_engine.searched(self.study)
         _record_the_killed(job, self.run, trials)
         winner = _winner(plan, trials)
-        if winner:
+        if winner and plan.experiment.sweep.confirm_seeds:
             watch(Event("confirming", plan.experiment.sweep.confirm_seeds, winner.point))
         seeds = _confirm(job, self.run, winner) if winner else []
         confirmed = mean_and_deviation([summary(record) for record in seeds])

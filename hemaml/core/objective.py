@@ -15,7 +15,14 @@ State = dict[str, Any]
 """All that is needed to go on: nested dicts and lists of tensors and plain values, no classes."""
 
 
-class Model(Protocol):
+class Predictor(Protocol):
+    """What a score needs of a model."""
+
+    def predict(self, images: Sequence[UInt8Array]) -> list[Float32Array]:
+        """One array an image: C probabilities, or H x W x C."""
+
+
+class Model(Predictor, Protocol):
     """A fitted model. Not thread-safe; each process loads its own.
 
     `predict` gives one array an image, in order: class probabilities of shape C, or H x W x C for
@@ -27,9 +34,6 @@ class Model(Protocol):
     @property
     def num_trainable(self) -> int:
         """Parameters that training changed."""
-
-    def predict(self, images: Sequence[UInt8Array]) -> list[Float32Array]:
-        """One array an image: C probabilities, or H x W x C."""
 
     def save(self, folder: Path) -> None:
         """Writes the model into an existing folder."""
@@ -100,8 +104,9 @@ class Objective:
             is not finite. Knows nothing of Optuna, Ray or MLflow.
         size: Parameter count without allocating, so that budgets are checked before training.
         mutable: Parameters that may change when a trial resumes from a state.
-        views: Other ways to predict with one fitted model, by name. Each is scored beside it, with
-            its name as prefix (`transductive/accuracy`); `fit` does so on the validation part.
+        views: Other ways to predict with one fitted model, by name; None where a model has not that
+            one. Each is scored beside it, with its name as prefix (`transductive/accuracy`); `fit`
+            does so on the validation part.
         files: Digest of the files that parameters name, such as weights; part of a trial's key.
             Raises `ConfigError` where one is missing.
         figures: Names of modules in `hemaml.explain` that suit this objective's models, drawn after
@@ -115,7 +120,7 @@ class Objective:
     fit: Callable[[Any, Fold, Context], Iterator[Step]]
     size: Callable[[Any], int]
     mutable: frozenset[str] = frozenset()
-    views: Mapping[str, Callable[[Any], Model]] = field(default_factory=dict)
+    views: Mapping[str, Callable[[Any], Predictor | None]] = field(default_factory=dict)
     files: Callable[[Any], str] = _no_files
     figures: tuple[str, ...] = ()
     examples: tuple[Mapping[str, object], ...] = ({},)

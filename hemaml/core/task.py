@@ -9,7 +9,7 @@ from hemaml.core.types import UInt8Array
 
 if TYPE_CHECKING:
     from hemaml.core.experiment import Split
-    from hemaml.core.objective import Model
+    from hemaml.core.objective import Predictor
 
 Direction = Literal["maximize", "minimize"]
 
@@ -64,6 +64,6 @@ class Task:
     held_out: Callable[[Dataset], tuple[Dataset, Dataset]]
     folds: Callable[[Dataset, "Split"], tuple[Fold, ...]]
     outer: Callable[[Dataset, "Split", int | None, int], Iterator[Outer]]
-    score: Callable[["Model", Dataset], dict[str, float]]
+    score: Callable[["Predictor", Dataset], dict[str, float]]
     figures: tuple[str, ...] = ()
-    intervals: Callable[["Model", Dataset], dict[str, tuple[float, float]]] | None = None
+    intervals: Callable[["Predictor", Dataset], dict[str, tuple[float, float]]] | None = None

@@ -121,7 +121,12 @@ def outer(dataset: Dataset, split: "Split", num: int | None, seed: int) -> Itera
     shares = [round(1 - OUTER_VAL - split.test, 9), OUTER_VAL, split.test]
     for index in range(DEFAULT_OUTER if num is None else num):
         train, val, test = _split(dataset, shares, f"outer-{index}", seed, grouped=grouped)
-        yield Outer(Fold(dataset.subset(train), dataset.subset(val)), dataset.subset(test))
+        yield _outer(dataset.subset(train), dataset.subset(val), dataset.subset(test))
+
+
+def _outer(train: Dataset, val: Dataset, test: Dataset) -> Outer:
+    """Transductive protocols may see the images of the test part, never its labels."""
+    return Outer(Fold(train, val, unlabelled=test.images), test)
 
 
 def _official_outer(
@@ -137,7 +142,7 @@ def _official_outer(
     for rest, test in found:
         purpose = f"official-{test.parts[0]}"
         train, val = _split(rest, [1 - split.val, split.val], purpose, seed, grouped=grouped)
-        yield Outer(Fold(rest.subset(train), rest.subset(val)), test)
+        yield _outer(rest.subset(train), rest.subset(val), test)
 
 
 def _official(dataset: Dataset, *, grouped: bool) -> list[tuple[Dataset, Dataset]]:

@@ -79,16 +79,19 @@ class Normalised:
     num = 1
 
     def spread(self, x: Sequence[Tensor], graph: Graph) -> list[Tensor]:
+        """See `Propagation`."""
         scale_N1 = (graph.degrees + 1).rsqrt()
         scaled = x[0] * scale_N1
         return [(scaled + graph.sum(scaled)) * scale_N1]
 
     def relay(self, x: Sequence[Tensor], graph: Graph) -> list[Tensor]:
+        """See `Propagation`."""
         return list(x)
 
     def attach(
         self, own: Sequence[Tensor], relayed: Sequence[Tensor], links: Links
     ) -> list[Tensor]:
+        """See `Propagation`."""
         k = links.neighbours.shape[1]
         # A neighbour's degree: its own edges, its loop, and the edge to the query.
         weight_Qk = ((k + 1) * (links.degrees + 2)).rsqrt()
@@ -104,14 +107,17 @@ class OwnAndMean:
     num = 2
 
     def spread(self, x: Sequence[Tensor], graph: Graph) -> list[Tensor]:
+        """See `Propagation`."""
         return [x[0], graph.sum(x[1]) / graph.degrees]
 
     def relay(self, x: Sequence[Tensor], graph: Graph) -> list[Tensor]:
+        """See `Propagation`."""
         return list(x)
 
     def attach(
         self, own: Sequence[Tensor], relayed: Sequence[Tensor], links: Links
     ) -> list[Tensor]:
+        """See `Propagation`."""
         k = links.neighbours.shape[1]
         return [own[0], links.sum(relayed[1], torch.full_like(links.degrees, 1 / k))]
 
@@ -128,15 +134,18 @@ class Chebyshev:
     num = 3
 
     def spread(self, x: Sequence[Tensor], graph: Graph) -> list[Tensor]:
+        """See `Propagation`."""
         _, once, twice = self.relay(x, graph)
         return [x[0], _laplace(once, graph), 2 * _laplace(twice, graph) - x[2]]
 
     def relay(self, x: Sequence[Tensor], graph: Graph) -> list[Tensor]:
+        """See `Propagation`."""
         return [x[0], x[1], _laplace(x[2], graph)]
 
     def attach(
         self, own: Sequence[Tensor], relayed: Sequence[Tensor], links: Links
     ) -> list[Tensor]:
+        """See `Propagation`."""
         weight_Qk = -(links.neighbours.shape[1] * (links.degrees + 1)).rsqrt()
         once, twice = (links.sum(values, weight_Qk) for values in relayed[1:])
         return [own[0], once, 2 * twice - own[2]]
@@ -148,14 +157,17 @@ class Nothing:
     num = 1
 
     def spread(self, x: Sequence[Tensor], graph: Graph) -> list[Tensor]:
+        """See `Propagation`."""
         return list(x)
 
     def relay(self, x: Sequence[Tensor], graph: Graph) -> list[Tensor]:
+        """See `Propagation`."""
         return list(x)
 
     def attach(
         self, own: Sequence[Tensor], relayed: Sequence[Tensor], links: Links
     ) -> list[Tensor]:
+        """See `Propagation`."""
         return list(own)
 
 
@@ -192,7 +204,8 @@ class Propagated(nn.Module):
 
     def forward(self, x_NF: Tensor, graph: Graph) -> Tensor:
         """N x D."""
-        return sum(self.propagation.spread(self._mapped(x_NF), graph), self.bias)
+        out: Tensor = sum(self.propagation.spread(self._mapped(x_NF), graph), self.bias)
+        return out
 
     def relay(self, x_NF: Tensor, graph: Graph) -> Tensor:
         """What the nodes hand to a query, N x pD."""
@@ -201,7 +214,8 @@ class Propagated(nn.Module):
     def attach(self, own_QF: Tensor, relayed: Tensor, links: Links) -> Tensor:
         """Q x D of queries in the place of nodes."""
         parts = relayed.chunk(self.propagation.num, dim=1)
-        return sum(self.propagation.attach(self._mapped(own_QF), parts, links), self.bias)
+        out: Tensor = sum(self.propagation.attach(self._mapped(own_QF), parts, links), self.bias)
+        return out
 
     def _mapped(self, x: Tensor) -> list[Tensor]:
         return [x @ weight_FD for weight_FD in self.weight]
@@ -242,7 +256,8 @@ class Attention(nn.Module):
         scores = functional.leaky_relu(to_Q1 + torch.cat([of_Qk, of_Q1], dim=1), 0.2)
         weights = scores.softmax(dim=1)
         heard: Tensor = links.sum(relayed, weights[:, :-1].contiguous())
-        return heard + weights[:, -1:] * own_QD + self.gat.bias
+        out: Tensor = heard + weights[:, -1:] * own_QD + self.gat.bias
+        return out
 
 
 PROPAGATIONS: dict[str, Propagation] = {
@@ -319,7 +334,10 @@ class KnnGcn(nn.Module):
         return hidden, self._skipped(x_QF, self.second.attach(hidden, relayed.second, links))
 
     def _skipped(self, x: Tensor, logits: Tensor) -> Tensor:
-        return logits if self.skip is None else logits + self.skip(x)
+        if self.skip is None:
+            return logits
+        skipped: Tensor = self.skip(x)
+        return logits + skipped
 
 
 def edgeless(num: int) -> Graph:

@@ -9,7 +9,7 @@ import numpy as np
 
 from hemaml.core.dataset import Dataset
 from hemaml.core.errors import DataError
-from hemaml.core.objective import Model
+from hemaml.core.objective import Model, Predictor
 from hemaml.core.task import Task
 from hemaml.core.types import Float32Array, UInt8Array
 from hemaml.data import splits
@@ -62,7 +62,7 @@ class Attaching(Classifier, Protocol):
         """The neighbours of one image, whether or not it is in the bank itself."""
 
 
-def predicted_probabilities(model: Model, data: Dataset) -> Float32Array:
+def predicted_probabilities(model: Predictor, data: Dataset) -> Float32Array:
     """N x C probabilities of a labelled classification set.
 
     Raises:
@@ -77,7 +77,7 @@ def predicted_probabilities(model: Model, data: Dataset) -> Float32Array:
     return np.stack(model.predict(data.images))
 
 
-def score(model: Model, data: Dataset) -> dict[str, float]:
+def score(model: Predictor, data: Dataset) -> dict[str, float]:
     """All scores of `hemaml.ops.classification_scores`.
 
     Args:
@@ -99,7 +99,7 @@ def score(model: Model, data: Dataset) -> dict[str, float]:
     return scores
 
 
-def intervals(model: Model, data: Dataset) -> dict[str, Interval]:
+def intervals(model: Predictor, data: Dataset) -> dict[str, Interval]:
     """The bootstrap 95 % interval of each score, over groups (images where there are none).
 
     Args:

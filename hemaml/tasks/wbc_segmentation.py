@@ -10,7 +10,7 @@ import numpy as np
 
 from hemaml.core.dataset import Dataset
 from hemaml.core.errors import DataError
-from hemaml.core.objective import Model
+from hemaml.core.objective import Predictor
 from hemaml.core.task import Task
 from hemaml.data import splits
 from hemaml.data.reading import read_dataset
@@ -20,7 +20,7 @@ CLASSES = ("background", "cytoplasm", "nucleus")
 HELD_OUT_SEED = 0
 
 
-def score(model: Model, data: Dataset) -> dict[str, float]:
+def score(model: Predictor, data: Dataset) -> dict[str, float]:
     """All segmentation scores of a model's most probable classes.
 
     Args:

@@ -154,11 +154,13 @@ def test_scores_are_those_of_the_task_on_the_validation_part(name, index):
 def test_size_is_the_number_of_parameters(name, index):
     objective, params = open_case(name, index)
     model = fitted(name, index)[0][-1].model
-    network = getattr(model, "network", None)
-    if network is None:
+    # A frozen network stands beside what was trained on it.
+    frozen = getattr(getattr(model, "loaded", None), "network", None)
+    networks = [n for n in (frozen, getattr(model, "network", None)) if n is not None]
+    if not networks:
         pytest.skip("no network: nothing to count")
-    assert objective.size(params) == count_parameters(network)[0]
-    assert model.num_trainable == count_parameters(network)[1]
+    assert objective.size(params) == sum(count_parameters(network)[0] for network in networks)
+    assert model.num_trainable == count_parameters(networks[-1])[1]
 
 
 @pytest.mark.parametrize(("name", "index"), CASES)
