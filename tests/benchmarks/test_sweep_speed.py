@@ -41,16 +41,17 @@ def now():
 
 
 class Clock:
-    """Seconds by part. A part inside of another is the other's, but for superpixels."""
+    """Seconds by part. A part inside of another is the other's, but for `inner`."""
 
-    def __init__(self):
-        self.parts = {name: np.zeros(2) for name in PARTS}
+    def __init__(self, parts=PARTS, inner="superpixels"):
+        self.parts = {name: np.zeros(2) for name in parts}
+        self.inner = inner
         self.within = None
 
     def timed(self, name, function):
         def call(*args, **kwargs):
             outer = self.within
-            if outer is not None and name != "superpixels":
+            if outer is not None and name != self.inner:
                 return function(*args, **kwargs)
             self.within, start = name, now()
             try:
