@@ -132,7 +132,9 @@ def sweep_note(
         for name, value in winner.point.items()
     )
     goals = [goal.metric for goal in job.plan.goals]
-    shown = {n: confirmed[n] for n in dict.fromkeys([*goals, *experiment.paper]) if n in confirmed}
+    wanted = list(dict.fromkeys([*goals, *experiment.paper]))
+    wanted += [f"{view}/{name}" for view in job.plan.objective.views for name in wanted]
+    shown = {name: confirmed[name] for name in wanted if name in confirmed}
     return "\n".join(
         [
             *lines,

@@ -24,7 +24,8 @@ def trials_view(tracker: MlflowTracker, plan: Plan, sweep_id: str) -> str:
     """A view of a sweep's trials by their first goal, with what was searched; its address."""
     goal = plan.goals[0]
     named = [goal.metric for goal in plan.goals] + list(plan.experiment.paper)
-    metrics = [name for name in dict.fromkeys([*named, *COLUMNS]) if name != "source"]
+    beside = [f"{view}/{goal.metric}" for view in plan.objective.views]
+    metrics = [name for name in dict.fromkeys([*named, *beside, *COLUMNS]) if name != "source"]
     return share_view(
         tracker,
         filter=f"tags.sweep = '{sweep_id}' and tags.kind = 'trial'",
