@@ -19,15 +19,13 @@ from hemaml.core.search import Assigned, Outcome, Report
 from hemaml.core.seeding import derive_seed
 from hemaml.core.types import Point
 from hemaml.data.splits import (
-    KIND_IN_WORDS,
-    OUTER_VAL,
-    SplitKind,
     split_digest,
     split_kind,
     split_record,
 )
 from hemaml.engines.workers import evaluate_all
 from hemaml.job import Job
+from hemaml.notes import evaluation_note
 from hemaml.record import (
     ended_on_error,
     log_inputs,
@@ -35,7 +33,6 @@ from hemaml.record import (
     open_job,
     page,
     run_tags,
-    scores_table,
 )
 from hemaml.training import STATUS, interval_metrics
 from hemaml.trial import run_trial
@@ -113,7 +110,7 @@ def evaluate(
         scores = mean_and_deviation(rows)
         run.log_metrics({f"test/{name}": mean for name, (mean, _) in scores.items()})
         run.log_metrics({f"test/{name}_std": spread for name, (_, spread) in scores.items()})
-        note = _note(job, scores, kind)
+        note = evaluation_note(job, scores)
         run.set_tags({"outcome": "finished", "mlflow.note.content": note})
         run.end("FINISHED")
     return Evaluation(run.id, rows, scores, plan.experiment.paper, page(job, run.id))
@@ -171,16 +168,3 @@ def score_test(
 def _test_scores(metrics: Mapping[str, float]) -> dict[str, float]:
     prefix = "test/"
     return {k.removeprefix(prefix): v for k, v in metrics.items() if k.startswith(prefix)}
-
-
-def _note(job: Job, scores: Mapping[str, tuple[float, float]], kind: SplitKind) -> str:
-    num, split = len(job.outer_splits), job.plan.experiment.split
-    if split.folds == "official":
-        how = f"{num} official folds, each the test part once; {split.val:.0%} of the others"
-        how += " for validation"
-    else:
-        shares = f"{1 - OUTER_VAL - split.test:.0%} train, {OUTER_VAL:.0%} validation"
-        how = f"{num} random splits into {shares} and {split.test:.0%} test"
-    protocol = f"**Protocol.** {how}; each test part scored once. {KIND_IN_WORDS[kind]}"
-    table = scores_table(scores, job.plan.experiment.paper, "test")
-    return "\n".join([protocol, "", *table])

@@ -21,8 +21,7 @@ from hemaml.core.provenance import environment, git_state, is_gone, this_process
 from hemaml.core.search import Ending
 from hemaml.core.tracker import Record, Run, Tracker
 from hemaml.core.types import Point
-from hemaml.data.splits import KIND_IN_WORDS, is_leaky, split_digest, split_kind
-from hemaml.engines.optuna_engine import Searched
+from hemaml.data.splits import is_leaky, split_digest, split_kind
 from hemaml.explain import Picture, pictures
 from hemaml.job import Job
 from hemaml.tracking.mlflow_tracker import MlflowTracker, is_registered
@@ -101,50 +100,6 @@ def mean_and_deviation(rows: Sequence[Mapping[str, float]]) -> dict[str, tuple[f
         name: (fmean(values), stdev(values) if len(values) > 1 else 0.0)
         for name, values in columns.items()
     }
-
-
-def scores_table(
-    scores: Mapping[str, tuple[float, float]], paper: Mapping[str, str | float], heading: str
-) -> list[str]:
-    """Lines of a Markdown table: metric, mean, deviation, and the paper's figure beside ours."""
-    lines = [f"| {heading} | mean | deviation | paper |", "| --- | ---: | ---: | ---: |"]
-    for name, (mean, deviation) in scores.items():
-        lines.append(f"| {name} | {mean:.4f} | {deviation:.4f} | {paper.get(name, '')} |")
-    if source := paper.get("source"):
-        lines += ["", f"Paper: {source}. Its splits are others, so it is a neighbour, not a rival."]
-    return lines
-
-
-def sweep_note(
-    job: Job,
-    trials: Sequence[Searched],
-    winner: Searched | None,
-    confirmed: Mapping[str, tuple[float, float]],
-) -> str:
-    """A sweep's description in Markdown: the question, and the answer once there is one."""
-    experiment = job.plan.experiment
-    lines = [f"**Question.** {experiment.question}", ""]
-    if winner is None:
-        state = "No trial finished." if trials else "The sweep is running."
-        return "\n".join([*lines, f"**Answer.** {state}"])
-    chosen = ", ".join(
-        f"{name} = {value:.4g}" if isinstance(value, float) else f"{name} = {value}"
-        for name, value in winner.point.items()
-    )
-    goals = [goal.metric for goal in job.plan.goals]
-    wanted = list(dict.fromkeys([*goals, *experiment.paper]))
-    wanted += [f"{view}/{name}" for view in job.plan.objective.views for name in wanted]
-    shown = {name: confirmed[name] for name in wanted if name in confirmed}
-    return "\n".join(
-        [
-            *lines,
-            f"**Answer.** Best of {len(trials)} trials: {chosen}. Retrained over "
-            f"{experiment.sweep.confirm_seeds} seeds, on the validation part of {job.data.name}; "
-            f"the held-out part is untouched. {KIND_IN_WORDS[split_kind(job.folds)]}",
-            "",
-            *scores_table(shown, experiment.paper, "validation"),
-        ]
-    )
 
 
 def log_pictures(run: Run, drawn: Sequence[Picture], folder: str) -> None:

@@ -8,6 +8,7 @@ from hemaml.core.experiment import Plan, load_experiment
 from hemaml.core.search import Assigned, Ending
 from hemaml.core.types import Point
 from hemaml.data.splits import split_record
+from hemaml.notes import run_note
 from hemaml.record import (
     log_inputs,
     log_model_pictures,
@@ -62,7 +63,7 @@ def run(
     plan = experiment if isinstance(experiment, Plan) else load_experiment(experiment, overrides)
     job = open_job(plan)
     tags = {str(key): str(value) for key, value in run_tags(job).items()}
-    note = {"mlflow.note.content": plan.experiment.question}
+    note = {"mlflow.note.content": run_note(job)}
     job = job.but(kind="run", keep_model=True, sweep="", tags={**tags, **note})
     outcome = run_trial(job, Assigned(0, point or {}, seed), lambda step, value: None)
     tracker = job.tracker

@@ -29,6 +29,7 @@ from hemaml.engines.optuna_engine import Searched
 from hemaml.engines.study_figures import study_figures
 from hemaml.engines.workers import evaluate_all
 from hemaml.job import Job
+from hemaml.notes import sweep_note
 from hemaml.record import (
     ended_on_error,
     exclusive,
@@ -42,7 +43,6 @@ from hemaml.record import (
     run_tags,
     stored_plan,
     summary,
-    sweep_note,
     unfinished_sweep,
 )
 from hemaml.tracking.mlflow_tracker import MlflowTracker

@@ -193,7 +193,7 @@ def split_kind(splits: Sequence[Fold | Outer]) -> SplitKind:
     `leaky`: items of one group lie in two parts of a split; `official`: the part that is scored is
     one official part each time; `grouped`: groups are whole; `images`: the data has no groups.
     """
-    parts = [list(_parts(split).values()) for split in splits]
+    parts = [list(parts_of(split).values()) for split in splits]
     if any(_shares_group(split) for split in parts):
         return "leaky"
     if all(_is_official(split) for split in parts):
@@ -218,7 +218,7 @@ def split_digest(splits: Sequence[Fold | Outer]) -> str:
     lines = [
         f"{index}\x1f{part}\x1f{line}"
         for index, split in enumerate(splits)
-        for part, data in _parts(split).items()
+        for part, data in parts_of(split).items()
         for line in sorted(f"{i}\x1f{d}" for i, d in zip(data.ids, data.digests, strict=True))
     ]
     return hashlib.blake2b("\n".join(lines).encode(), digest_size=16).hexdigest()
@@ -235,14 +235,15 @@ def split_record(splits: Sequence[Fold | Outer]) -> dict[str, object]:
         "digest": split_digest(splits),
         "kind": split_kind(splits),
         "splits": [
-            {name: _part_record(part) for name, part in _parts(split).items()} for split in splits
+            {name: _part_record(part) for name, part in parts_of(split).items()} for split in splits
         ],
     }
 
 
-def _parts(split: Fold | Outer) -> dict[str, Dataset]:
+def parts_of(split: Fold | Outer) -> dict[str, Dataset]:
+    """The labelled parts by name, in the order in which they are used."""
     if isinstance(split, Outer):
-        return {**_parts(split.fold), "test": split.test}
+        return {**parts_of(split.fold), "test": split.test}
     return {"train": split.train, "val": split.val}
 
 

@@ -1,0 +1,43 @@
+"""What lies in which part of a split, as a table for people."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from hemaml.core.dataset import Dataset
+from hemaml.core.task import Fold, Outer
+from hemaml.data.splits import KIND_IN_WORDS, parts_of, split_kind
+
+MOST_SPLITS = 3
+"""Shown; the split's artifact has all."""
+
+
+def split_table(splits: Sequence[Fold | Outer], classes: Sequence[str]) -> list[str]:
+    """Lines of Markdown: how the split was made, then a row a part with its images and groups.
+
+    Args:
+        splits: As a run uses them.
+        classes: Names of the data's labels where it classifies images; empty where not.
+    """
+    lines = [
+        f"**Split.** {KIND_IN_WORDS[split_kind(splits)]}",
+        "",
+        "| part | images | groups | images by class |",
+        "| --- | ---: | ---: | --- |",
+    ]
+    for index, split in enumerate(splits[:MOST_SPLITS]):
+        for name, part in parts_of(split).items():
+            label = f"{index}: {name}" if len(splits) > 1 else name
+            lines.append(f"| {label} | {len(part)} | {_groups(part)} | {_classes(part, classes)} |")
+    if len(splits) > MOST_SPLITS:
+        lines.append(f"| and {len(splits) - MOST_SPLITS} more | | | |")
+    return lines
+
+
+def _groups(part: Dataset) -> str:
+    return str(len(set(part.groups))) if part.groups else "unknown"
+
+
+def _classes(part: Dataset, classes: Sequence[str]) -> str:
+    counts = Counter(part.labels)
+    names = [classes[i] if i < len(classes) else f"type {i}" for i in sorted(counts)]
+    return ", ".join(f"{n} {counts[i]}" for n, i in zip(names, sorted(counts), strict=True))
