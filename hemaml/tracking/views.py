@@ -38,7 +38,7 @@ def trials_view(tracker: MlflowTracker, plan: Plan, sweep_id: str) -> str:
 
 def run_page(tracker: MlflowTracker, run_id: str) -> str:
     """The page of a run; its address below the server's."""
-    return f"#/experiments/{tracker.experiment_id}/runs/{run_id}"
+    return f"#/experiments/{tracker.experiment_id}/runs/{run_id}?workflowType=machine_learning"
 
 
 def ui_address(uri: str, host: str = "127.0.0.1", port: int = 5000) -> str:
