@@ -250,8 +250,9 @@ def test_a_gpu_multiplies_in_the_precision_and_keeps_the_scale_of_losses(precisi
 
 
 def test_numbers_too_small_to_learn_from_count_as_zero():
-    """They would make a processor slow; the flag is the thread's, so each epoch sets it."""
-    torch.set_flush_denormal(False)
+    """They would make a processor slow. The caller's arithmetic is as before afterwards."""
+    smallest = 5e-324
+    assert smallest * 1.0 > 0, "another test left the flag"
     network, seen = nn.Linear(1, 1), []
 
     def loss(batch):
@@ -270,3 +271,4 @@ def test_numbers_too_small_to_learn_from_count_as_zero():
     )
     list(steps)
     assert seen == [0.0]
+    assert smallest * 1.0 > 0
