@@ -1,0 +1,28 @@
+"""The command line: parse, call, print. Everything here can be done from Python as well."""
+
+import sys
+
+import typer
+
+from hemaml.cli import cache, data, search, stores
+from hemaml.core.errors import HemamlError
+
+app = typer.Typer(
+    help="Launch sweeps, compare them in MLflow, promote the winner.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for commands in (search, stores):
+    app.add_typer(commands.app)
+app.add_typer(data.app, name="data")
+app.add_typer(cache.app, name="cache")
+
+
+def main() -> None:
+    """Runs the command line; users' errors are printed without a traceback."""
+    try:
+        app()
+    except HemamlError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)

@@ -1,0 +1,5 @@
+"""`python -m hemaml.cli`."""
+
+from hemaml.cli import main
+
+main()

@@ -1,0 +1,150 @@
+"""Commands that train: `list`, `check`, `run`, `sweep`, `evaluate`."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from hemaml.cli.arguments import ExperimentPath, Sets
+from hemaml.cli.show import cell, headline, print_scores, print_table
+from hemaml.core.errors import ConfigError, TrialError
+
+app = typer.Typer()
+
+
+@app.command("list")
+def list_experiments() -> None:
+    """Experiments, objectives and readers that there are."""
+    from hemaml.core.documents import read_yaml
+    from hemaml.core.objective import objective_names
+    from hemaml.data.reading import reader_names
+
+    rows = []
+    for path in sorted(Path("experiments").glob("*/*.yaml")):
+        document = read_yaml(path)
+        rows.append([str(path), document.get("objective", ""), document.get("question", "")])
+    print_table(["experiment", "objective", "question"], rows)
+    print(f"objectives: {', '.join(objective_names())}")
+    print(f"readers: {', '.join(reader_names())}")
+
+
+@app.command()
+def check(
+    experiments: Annotated[list[Path] | None, typer.Argument(help="Default: all.")] = None,
+    set_: Sets = None,
+) -> None:
+    """Check experiments and search spaces without training."""
+    from hemaml.core.experiment import check_files
+
+    checked = check_files(experiments or sorted(Path("experiments").glob("*/*.yaml")), set_ or [])
+    rows = [[c.path, "ok" if not c.error else "wrong", c.error or c.summary] for c in checked]
+    print_table(["experiment", "state", "what"], rows)
+    if any(c.error for c in checked):
+        raise typer.Exit(1)
+
+
+@app.command()
+def run(
+    experiment: ExperimentPath,
+    set_: Sets = None,
+    seed: Annotated[int | None, typer.Option(help="Replaces the derived seed.")] = None,
+) -> None:
+    """Train one point and record it."""
+    import hemaml
+
+    result = hemaml.run(experiment, overrides=set_ or [], seed=seed)
+    if result.ending != "finished":
+        raise ConfigError(f"the run ended as {result.ending}: {result.reason}")
+    print_table(["metric", "value"], [[k, f"{v:.4f}"] for k, v in headline(result.metrics).items()])
+    if result.reused_from:
+        print(f"taken over from the equal run {result.reused_from}")
+    print(f"run {result.run_id}; look at it with `hemaml ui` at {result.link}")
+
+
+@app.command()
+def sweep(
+    experiment: ExperimentPath,
+    set_: Sets = None,
+    trials: Annotated[int | None, typer.Option(help="Trials in all.")] = None,
+    hours: Annotated[float | None, typer.Option(help="Start no trial after these.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes side by side.")] = None,
+    warm_start: Annotated[
+        bool, typer.Option("--warm-start", help="Learn from earlier sweeps of this space first.")
+    ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the latest unfinished sweep, or --id.")
+    ] = False,
+    sweep_id: Annotated[str | None, typer.Option("--id", help="The sweep to resume.")] = None,
+    plain: Annotated[bool, typer.Option("--plain", help="Lines instead of a live table.")] = False,
+) -> None:
+    """Search an experiment's space, then confirm the winner over seeds."""
+    from hemaml.live import LiveView
+    from hemaml.sweep import open_sweep, reopen_sweep
+
+    given = {"trials": trials, "hours": hours, "workers": workers}
+    options = [f"sweep.{name}={value}" for name, value in given.items() if value is not None]
+    if sweep_id and not resume:
+        raise ConfigError("`--id` names the sweep to resume: give --resume with it.")
+    overrides = [*(set_ or []), *options]
+    if resume:
+        if warm_start:
+            raise ConfigError("`--warm-start` is for a new sweep: leave it out with --resume.")
+        opened = reopen_sweep(sweep_id, experiment=experiment, overrides=overrides)
+    else:
+        opened = open_sweep(experiment, overrides=overrides, warm_start=warm_start)
+    print(f"sweep {opened.id}", flush=True)
+    goal, settings = opened.plan.goals[0], opened.plan.experiment.sweep
+    view = LiveView(opened.id, goal.metric, goal.direction, settings.trials, plain=plain)
+    try:
+        with view:
+            result = opened.search(view)
+    except KeyboardInterrupt:
+        print("interrupted; all finished trials are kept. Go on with:", file=sys.stderr)
+        print(f"  hemaml sweep {experiment} --resume --id {opened.id}", file=sys.stderr)
+        raise typer.Exit(130) from None
+    _print_result(result)
+
+
+def _print_result(result: Any) -> None:
+    frame = result.trials()
+    goals = [goal.metric for goal in result.plan.goals]
+    shown = [c for c in frame.columns if c not in ("run_id", "best", "seconds", "reason")]
+    done = frame[frame["ending"] == "finished"]
+    if result.best is None:
+        reasons = sorted({trial.reason for trial in result.searched if trial.reason})
+        raise TrialError("no trial finished: " + "; ".join(reasons[:3]))
+    maximize = result.plan.goals[0].direction == "maximize"
+    board = done.sort_values(goals[0], ascending=not maximize).head(10)
+    rows = [[cell(value) for value in row] for row in board[shown].to_numpy().tolist()]
+    print_table(shown, rows, title="Leaderboard (validation, one seed each)")
+    print_scores("Winner, over seeds", result.confirmed, result.plan.experiment.paper)
+    print(f"winner: {' '.join(f'{k}={cell(v)}' for k, v in result.best.items())}")
+    print(f"look at it with `hemaml ui` at {result.link}")
+
+
+@app.command()
+def evaluate(
+    experiment: ExperimentPath,
+    splits: Annotated[
+        int | None,
+        typer.Option(help="Outer splits; default: 5 random ones, or the official folds."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the splits.")] = 0,
+    workers: Annotated[int, typer.Option(help="Processes side by side.")] = 1,
+    sweep_id: Annotated[str | None, typer.Option("--sweep", help="Take its winner.")] = None,
+    run_id: Annotated[str | None, typer.Option("--run", help="Take this run's point.")] = None,
+    set_: Sets = None,
+) -> None:
+    """Score a chosen point on the test parts of a paper's protocol, each once."""
+    import hemaml
+    from hemaml.record import recorded_point
+
+    plan = hemaml.load_experiment(experiment, set_ or [])
+    point = None
+    if sweep_id or run_id:
+        keep = [text.partition("=")[0].removeprefix("params.") for text in set_ or []]
+        point = recorded_point(plan, sweep_id=sweep_id, run_id=run_id, keep=keep)
+    result = hemaml.evaluate(plan, point=point, splits=splits, seed=seed, workers=workers)
+    print_scores(f"Test parts of {len(result.splits)} outer splits", result.scores, result.paper)
+    print(f"run {result.run_id}; look at it with `hemaml ui` at {result.link}")
