@@ -16,9 +16,12 @@ if TYPE_CHECKING:
     from hemaml.data.reading import read_dataset, reader_names, verify_dataset
     from hemaml.doctor import examine, examine_sweep
     from hemaml.evaluate import evaluate
+    from hemaml.promote import promote, rollback
     from hemaml.record import recorded_point, sweep_records
+    from hemaml.registering import models
     from hemaml.run import run
     from hemaml.sweep import resume, sweep
+    from hemaml.trail import history
 
 _HOMES = {
     "Cache": "hemaml.core.cache",
@@ -26,14 +29,18 @@ _HOMES = {
     "evaluate": "hemaml.evaluate",
     "examine": "hemaml.doctor",
     "examine_sweep": "hemaml.doctor",
+    "history": "hemaml.trail",
     "import_dataset": "hemaml.data.importing",
     "load_experiment": "hemaml.core.experiment",
     "load_objective": "hemaml.core.objective",
+    "models": "hemaml.registering",
     "objective_names": "hemaml.core.objective",
+    "promote": "hemaml.promote",
     "read_dataset": "hemaml.data.reading",
     "reader_names": "hemaml.data.reading",
     "recorded_point": "hemaml.record",
     "resume": "hemaml.sweep",
+    "rollback": "hemaml.promote",
     "run": "hemaml.run",
     "sweep": "hemaml.sweep",
     "sweep_records": "hemaml.record",
@@ -46,14 +53,18 @@ __all__ = [
     "evaluate",
     "examine",
     "examine_sweep",
+    "history",
     "import_dataset",
     "load_experiment",
     "load_objective",
+    "models",
     "objective_names",
+    "promote",
     "read_dataset",
     "reader_names",
     "recorded_point",
     "resume",
+    "rollback",
     "run",
     "sweep",
     "sweep_records",

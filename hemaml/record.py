@@ -14,7 +14,7 @@ from filelock import AcquireReturnProxy, FileLock, Timeout
 
 from hemaml.core import settings
 from hemaml.core.documents import parse_yaml
-from hemaml.core.errors import ConfigError, StoreError, UnknownName
+from hemaml.core.errors import ConfigError, Overtaken, StoreError, UnknownName
 from hemaml.core.experiment import Plan, plan_from
 from hemaml.core.objective import objective_names
 from hemaml.core.provenance import environment, git_state, is_gone, this_process
@@ -28,11 +28,8 @@ from hemaml.tracking.mlflow_tracker import MlflowTracker, is_registered
 from hemaml.tracking.views import run_page, ui_address
 from hemaml.training import STATUS, is_curve
 
-VERSION_TAGS = (
-    "experiment", "objective", "data", "data_digest", "held_out_digest", "split_digest",
-    "split.kind", "split.leaky", "seed", "git.dirty", "mlflow.source.git.commit",
-)  # fmt: skip
-"""Of a run's tags, those that a registered version repeats."""
+TOP_KINDS = ("sweep", "evaluation", "run", "promotion", "rollback")
+"""What stands at the top of a task's runs."""
 
 
 def open_job(plan: Plan, *, sweep_id: str = "") -> Job:
@@ -77,6 +74,7 @@ def run_tags(job: Job) -> dict[str, object]:
         "objective": experiment.objective,
         "data": job.data.name,
         "data_digest": job.data.digest,
+        "classes": json.dumps(job.data.classes),
         "held_out_digest": job.plan.objective.task.held_out(job.data)[1].digest,
         "split_digest": split_digest(job.folds),
         "split.kind": split_kind(job.folds),
@@ -148,36 +146,6 @@ def exclusive(job: Job) -> AcquireReturnProxy[FileLock]:
         ) from error
 
 
-def log_winner(job: Job, run: Run, seed: Record) -> None:
-    """Pictures and servable model of the first confirmation seed: not of the best, no picking."""
-    source = seed.tags.get("reused_from", seed.id)
-    log_model_pictures(job, run, source, "winner")
-    log_servable(job, run, source)
-
-
-def log_servable(job: Job, run: Run, source: str) -> None:
-    """Logs the weights of the run `source` as a model, and registers it where that is asked for."""
-    from hemaml.tracking.serving_model import log_model  # imports a second's worth of MLflow
-
-    assert isinstance(job.tracker, MlflowTracker)
-    with TemporaryDirectory() as folder:
-        weights = job.tracker.download(source, "weights", Path(folder))
-        image = job.folds[0].val.images[0]
-        model = log_model(job.tracker, run.id, job.plan.experiment.objective, weights, image)
-    register(job, run, model)
-
-
-def register(job: Job, run: Run, model: str) -> None:
-    """Makes a logged model a version of what `register:` names, with the alias `candidate`."""
-    name = job.plan.experiment.register_as
-    if name is None:
-        return
-    assert isinstance(job.tracker, MlflowTracker)
-    tags = {name: value for name, value in run_tags(job).items() if name in VERSION_TAGS}
-    version = job.tracker.register(run.id, model, name, tags)
-    run.set_tags({"registered": version})
-
-
 def left_running(tracker: Tracker, parent: str, sweep_id: str = "") -> list[Record]:
     """Runs below `parent` that say RUNNING; with a sweep's id, its fold runs as well."""
     found = tracker.find({}, parent=parent)
@@ -189,9 +157,9 @@ def left_running(tracker: Tracker, parent: str, sweep_id: str = "") -> list[Reco
 def abandoned(tracker: Tracker) -> list[Record]:
     """Runs that say RUNNING though the process of this host that wrote them has ended.
 
-    Of sweeps, evaluations and single runs; what lies below them goes with them.
+    Top-level runs; what lies below them goes with them.
     """
-    found = [run for kind in ("sweep", "evaluation", "run") for run in tracker.find({"kind": kind})]
+    found = [run for kind in TOP_KINDS for run in tracker.find({"kind": kind})]
     return [run for run in found if run.status == "RUNNING" and is_gone(run.tags["process"])]
 
 
@@ -228,10 +196,11 @@ def ended_on_error(tracker: Tracker, run: Run, sweep_id: str = "") -> Iterator[N
     """Ends a run, and what is left below it, as interrupted when anything goes wrong inside."""
     try:
         yield
-    except BaseException:
+    except BaseException as error:
         with suppress(StoreError):  # the fault itself, often
             reconcile(tracker, run.id, sweep_id)
-            run.set_tags({"outcome": "interrupted"})
+            overtaken = isinstance(error, Overtaken)
+            run.set_tags({"outcome": "overtaken" if overtaken else "interrupted"})
             run.end("KILLED")
         raise
 

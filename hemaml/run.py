@@ -12,11 +12,11 @@ from hemaml.notes import run_note
 from hemaml.record import (
     log_inputs,
     log_model_pictures,
-    log_servable,
     open_job,
     page,
     run_tags,
 )
+from hemaml.registering import log_servable
 from hemaml.training import STATUS
 from hemaml.trial import run_trial
 
@@ -72,8 +72,7 @@ def run(
         try:
             log_inputs(job, written, split_record(job.folds))
             log_model_pictures(job, written, outcome.run_id, "pictures")
-            if plan.experiment.register_as:
-                log_servable(job, written, outcome.run_id)
+            log_servable(job, written, outcome.run_id)
         finally:  # it has finished, whatever becomes of its pictures
             written.end(STATUS[outcome.ending])
     metrics = tracker.get(outcome.run_id).metrics

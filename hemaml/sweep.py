@@ -18,6 +18,7 @@ from hemaml.core import settings
 from hemaml.core.documents import canonical_json, override
 from hemaml.core.errors import ConfigError
 from hemaml.core.experiment import Plan, load_experiment, plan_from
+from hemaml.core.notify import notify
 from hemaml.core.provenance import this_process
 from hemaml.core.search import Assigned, Ending, Event, Study, Watch
 from hemaml.core.seeding import derive_seed
@@ -36,7 +37,6 @@ from hemaml.record import (
     find_sweep,
     log_inputs,
     log_pictures,
-    log_winner,
     mean_and_deviation,
     open_job,
     reconcile,
@@ -45,6 +45,7 @@ from hemaml.record import (
     summary,
     unfinished_sweep,
 )
+from hemaml.registering import log_winner
 from hemaml.tracking.mlflow_tracker import MlflowTracker
 from hemaml.tracking.views import trials_view, ui_address
 from hemaml.training import STATUS
@@ -166,8 +167,20 @@ class OpenSweep:
     def search(self, watch: Watch | None = None) -> SweepResult:
         """Runs the engine, then confirms the winner; see `sweep`."""
         tracker, run = self.job.tracker, self.run
-        with exclusive(self.job), ended_on_error(tracker, run, self.id):
-            return self._search(watch or _nobody)
+        try:
+            with exclusive(self.job), ended_on_error(tracker, run, self.id):
+                result = self._search(watch or _nobody)
+        except BaseException as error:
+            notify({**self._told(), "outcome": "interrupted", "reason": type(error).__name__})
+            raise
+        outcome = "finished" if result.best else "no_winner"
+        found = {"outcome": outcome, "best": result.best, "link": result.link}
+        self.job.tracker.annotate(run.id, {"notified": notify({**self._told(), **found})})
+        return result
+
+    def _told(self) -> dict[str, object]:
+        """What is told of this sweep whatever its end."""
+        return {"event": "sweep_end", "sweep": self.id, "question": self.plan.experiment.question}
 
     def _search(self, watch: Watch) -> SweepResult:
         job, plan = self.job, self.plan

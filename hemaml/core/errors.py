@@ -4,6 +4,7 @@
     ├── ConfigError        a YAML file, an override or an argument is wrong
     │   └── UnknownName    a name that stands for nothing; lists the known ones
     ├── DataError          a data set is missing, damaged or inconsistent
+    ├── Overtaken          another process was faster at what only one may do
     ├── StoreError         a store (tracking, study, cache, disk) cannot be used
     └── TrialError         one trial ended without a result
         ├── OverBudget     more parameters than the sweep allows
@@ -49,6 +50,10 @@ class UnknownName(ConfigError):
 
 class DataError(HemamlError):
     """A data set is missing, damaged or inconsistent."""
+
+
+class Overtaken(HemamlError):
+    """Another process was faster at what only one may do; nothing has changed."""
 
 
 class StoreError(HemamlError):

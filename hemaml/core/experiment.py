@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from hemaml.core.documents import dump_yaml, override, read_yaml, validated
 from hemaml.core.errors import ConfigError, UnknownName
+from hemaml.core.gates import BY_CLASS, BY_GROUP, Gate
 from hemaml.core.objective import Objective, load_objective
 from hemaml.core.space import Scalar, Space, load_space
 from hemaml.core.task import Direction
@@ -99,7 +100,31 @@ class Experiment(Frozen):
     paper: dict[str, str | float] = Field(
         default={}, description="`source` and the figures a paper reports, shown beside ours."
     )
-    register_as: str | None = Field(default=None, alias="register")
+    gates: dict[str, Gate] = Field(
+        default={},
+        description="Score, recorded number, by_class or by_group to what promotion asks of it.",
+    )
+    register_as: str | None = Field(
+        default=None,
+        alias="register",
+        pattern=r"^[^/:@]+$",
+        description="Registers each sweep's winner under this name; default: `hemaml promote` "
+        "registers under the task's name, or <task>-<data> for other data than its usual one.",
+    )
+    licence: str = Field(default="not stated", description="Of the models; on their cards.")
+    intended_use: str = Field(
+        default="Research on images of blood cells and tissue. Not a medical device; not for "
+        "diagnosis.",
+        description="On the cards of the models.",
+    )
+
+    @field_validator("gates")
+    @classmethod
+    def _check_gates(cls, gates: dict[str, Gate]) -> dict[str, Gate]:
+        for name in (BY_CLASS, BY_GROUP):
+            if name in gates and (gates[name].better or gates[name].at_most is not None):
+                raise ValueError(f"`{name}` takes `at_least` and `not_worse_by` alone.")
+        return gates
 
     @property
     def task(self) -> str:

@@ -1,5 +1,6 @@
-"""What code, which packages and which process made a result."""
+"""What code, which packages, whose and which process made a result."""
 
+import getpass
 import os
 import platform
 import socket
@@ -47,6 +48,15 @@ def _git(*arguments: str) -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()
+
+
+def this_user() -> str:
+    """Who does this, as `name@host`."""
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):  # no entry for the user id, as in some containers
+        name = str(os.getuid())
+    return f"{name}@{socket.gethostname()}"
 
 
 def this_process() -> str:

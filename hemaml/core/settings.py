@@ -1,4 +1,4 @@
-"""The four environment settings and the folders that follow from them."""
+"""The five environment settings and the folders that follow from them."""
 
 import os
 from pathlib import Path
@@ -49,3 +49,8 @@ def study_storage() -> str:
     An RDB URL, or the path of a journal file.
     """
     return os.environ.get("HEMAML_STUDY_STORAGE") or str(store_root() / "optuna.journal")
+
+
+def notification_target() -> str | None:
+    """A URL or a command that is told of ends, from `HEMAML_NOTIFY`; see `hemaml.core.notify`."""
+    return os.environ.get("HEMAML_NOTIFY") or None

@@ -53,6 +53,8 @@ class Task:
             to the outer splits of the paper, without an official test part.
         score: A model and a data set to metrics by name, all finite, or NaN where undefined.
         figures: Names of the modules in `hemaml.explain` that picture a model of this task.
+        minimized: Scores of which less is better.
+        usual_data: Name of the data set whose models are registered under the task's own name.
         intervals: A model and a data set to the 95 % interval (low, high) of each metric, NaN
             where undefined; None for a task without.
     """
@@ -66,4 +68,6 @@ class Task:
     outer: Callable[[Dataset, "Split", int | None, int], Iterator[Outer]]
     score: Callable[["Predictor", Dataset], dict[str, float]]
     figures: tuple[str, ...] = ()
+    minimized: frozenset[str] = frozenset()
+    usual_data: str = ""
     intervals: Callable[["Predictor", Dataset], dict[str, tuple[float, float]]] | None = None

@@ -73,6 +73,9 @@ class Tracker(Protocol):
     def reopen(self, run_id: str) -> Run:
         """Goes on with a run, whatever its status."""
 
+    def annotate(self, run_id: str, tags: Mapping[str, object]) -> None:
+        """Sets tags of a run, whether or not it has ended; its status stays."""
+
     def get(self, run_id: str) -> Record:
         """The run as stored."""
 

@@ -31,7 +31,8 @@ from hemaml.core.settings import cache_root
 from hemaml.core.tracker import Record, Status
 
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # each table it creates
+for _told in ("db.utils", "model_registry.abstract_store"):  # each table and version it creates
+    logging.getLogger(f"mlflow.store.{_told}").setLevel(logging.WARNING)
 
 FLUSH_S = 5.0
 """Seconds that metrics may wait: a batch costs about as much as a single value."""
@@ -191,6 +192,10 @@ class MlflowTracker:
         with store_errors(self.uri):
             self._client.update_run(run_id, status="RUNNING")
         return MlflowRun(self._client, self.uri, run_id)
+
+    def annotate(self, run_id: str, tags: Mapping[str, object]) -> None:
+        """Sets tags of a run, whether or not it has ended; its status stays."""
+        MlflowRun(self._client, self.uri, run_id).set_tags(tags)
 
     def get(self, run_id: str) -> Record:
         """The run as stored."""

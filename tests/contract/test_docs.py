@@ -36,8 +36,9 @@ def test_every_command_in_the_readme_exists():
 
 
 def test_the_yaml_in_the_readme_is_valid():
-    experiment, space = re.findall(r"```yaml\n(.*?)```", README, re.S)
-    validated(Experiment, {"name": "mine"} | yaml.safe_load(experiment), "README")
+    gates, experiment, space = re.findall(r"```yaml\n(.*?)```", README, re.S)
+    document = yaml.safe_load(experiment) | yaml.safe_load(gates)
+    validated(Experiment, {"name": "mine"} | document, "README")
     validated(Space, yaml.safe_load(space), "README")
 
 

@@ -2,6 +2,7 @@ import io
 
 import numpy as np
 import pytest
+import torch
 from explain.smears import Known, dataset, skilled
 from PIL import Image
 from sklearn.metrics import silhouette_score
@@ -26,11 +27,12 @@ def test_what_is_apart_stays_apart_and_what_is_mixed_stays_mixed():
 
 
 @pytest.mark.slow
-def test_umap_keeps_classes_apart():
+def test_umap_keeps_classes_apart(one_thread):
     data = dataset([i % 2 for i in range(30)])
     features = Known(data, skilled(data)).embed(data.images)["graph"]
     assert silhouette_score(projection.umap(features), data.labels) > 0.6
     assert projection.umap(features[:5]).shape == (5, 2)
+    assert torch.get_num_threads() == 1, "numba sets OpenMP's threads for the whole process"
 
 
 @pytest.mark.parametrize("num", [5, 40])

@@ -1,64 +1,189 @@
-"""A registered model is found again: by version, by alias, with its weights, once on this disk."""
+"""Versions and aliases of a real store, and who may move a champion."""
+
+import multiprocessing
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
 
 import pytest
-from safetensors.torch import load_file
+from mlflow import MlflowClient
 
-from hemaml.core.errors import StoreError
-from hemaml.core.experiment import plan_from
-from hemaml.data.smear_types import SmearTypes, read
-from hemaml.objectives.leukemia import resnet18
-from hemaml.record import open_job
+from hemaml.core.errors import ConfigError, Overtaken, UnknownName
+from hemaml.tracking import registry as module
 from hemaml.tracking.mlflow_tracker import MlflowTracker
-from hemaml.tracking.serving_model import log_model
+from hemaml.tracking.registry import Registry
 
-PARAMS = resnet18.Params(weights="none", size=32)
-EXPERIMENT = {
-    "name": "mine",
-    "objective": "leukemia.resnet18",
-    "question": "?",
-    "data": {"reader": "smear_types", "patients": 8, "per_patient": 4, "classes": "binary"},
-    "params": {"weights": "models:/cells@candidate", "size": 32},
-}
+NAME = "leukemia"
+PROCESSES, ROUNDS = 8, 20
+
+
+def store(folder, num):
+    """The URI of a new store with a registered model of so many versions."""
+    uri = f"sqlite:///{folder}/mlruns/mlflow.db"
+    fill(uri, num)
+    return uri
+
+
+def fill(uri, num):
+    run = MlflowTracker(uri, "leukemia").start("r", {})
+    client = MlflowClient(uri, uri)
+    source = f"{client.get_run(run.id).info.artifact_uri}/model"
+    client.create_registered_model(NAME)
+    for _ in range(num):
+        client.create_model_version(NAME, source, run.id, {"objective": "leukemia.svm"})
 
 
 @pytest.fixture
-def tracker(workplace):
-    return MlflowTracker(f"sqlite:///{workplace}/mlruns/mlflow.db", "leukemia")
+def registry(workplace):
+    return Registry(store(workplace, 3))
 
 
-def registered(tracker, folder, seed):
-    """Logs a network with new weights as a model and registers it; its URI and its weights."""
-    import torch
+def test_versions_come_back_with_aliases_and_tags(registry):
+    first, second, _ = registry.versions(NAME)
+    assert (first.number, first.uri) == (1, "models:/leukemia/1")
+    assert first.tags == {"objective": "leukemia.svm"} and first.aliases == ()
+    registry.point(second, "challenger")
+    registry.set_tags(second, {"note": "x"})
+    found = registry.by_alias(NAME, "challenger")
+    assert found.number == 2 and found.aliases == ("challenger",) and found.tags["note"] == "x"
+    assert registry.by_alias(NAME, "champion") is None
+    assert registry.names() == [NAME]
 
-    torch.manual_seed(seed)
-    data = read(SmearTypes(patients=4, per_patient=3, classes="binary"))
-    model = resnet18.Resnet18Model(PARAMS, resnet18.build(PARAMS, 2), data.classes)
-    (folder / str(seed)).mkdir()
-    model.save(folder / str(seed))
-    run = tracker.start("trained", {})
-    logged = log_model(tracker, run.id, "leukemia.resnet18", folder / str(seed), data.images[0])
-    uri = tracker.register(run.id, logged, "cells", {"seed": seed})
-    return uri, load_file(folder / str(seed) / "model.safetensors")
+
+def test_unknown_names_list_the_known_ones(registry):
+    with pytest.raises(UnknownName, match=r"'leukaemia'; known: leukemia"):
+        registry.versions("leukaemia")
+    with pytest.raises(UnknownName, match="'7'; known: 1, 2, 3"):
+        registry.version(NAME, 7)
+
+
+def test_the_champion_of_before_becomes_the_previous_one(registry):
+    first, second, third = registry.versions(NAME)
+    registry.crown(first, seen=None)
+    assert registry.by_alias(NAME, "previous") is None
+    registry.crown(second, seen=first)
+    assert aliases(registry) == {"champion": 2, "previous": 1}
+    registry.crown(third, seen=second)
+    assert aliases(registry) == {"champion": 3, "previous": 2}
+
+
+def aliases(registry):
+    return {a: v.number for v in registry.versions(NAME) for a in v.aliases}
+
+
+def test_who_saw_another_champion_moves_nothing(registry):
+    first, second, third = registry.versions(NAME)
+    registry.crown(first, seen=None)
+    for seen in (None, second):
+        with pytest.raises(Overtaken, match="is version 1"):
+            registry.crown(third, seen=seen)
+    assert aliases(registry) == {"champion": 1}
+
+
+def test_a_kill_between_the_two_moves_leaves_the_old_champion(registry, monkeypatch):
+    first, second, _ = registry.versions(NAME)
+    registry.crown(first, seen=None)
+    set_alias = MlflowClient.set_registered_model_alias
+
+    def killed(client, name, alias, version):
+        if alias == "champion":
+            raise SystemExit
+        set_alias(client, name, alias, version)
+
+    monkeypatch.setattr(MlflowClient, "set_registered_model_alias", killed)
+    with pytest.raises(SystemExit):
+        registry.crown(second, seen=first)
+    monkeypatch.undo()
+    assert registry.by_alias(NAME, "champion").number == 1
+    registry.crown(second, seen=first)
+    assert aliases(registry) == {"champion": 2, "previous": 1}
+
+
+def test_a_process_that_hangs_with_the_claim_is_an_error(registry, monkeypatch):
+    monkeypatch.setattr(module, "LOCK_WAIT_S", 0.1)
+    first = registry.versions(NAME)[0]
+    with registry._claimed(NAME), pytest.raises(ConfigError, match="one process at a time"):
+        Registry(registry.uri).crown(first, seen=None)
+
+
+def move(uri, process, rounds, barrier, results):
+    """Tries to crown a version of its own each round; all start from the same champion."""
+    registry = Registry(uri)
+    for number in range(rounds):
+        barrier.wait()
+        seen = registry.by_alias(NAME, "champion")
+        mine = registry.version(NAME, 2 * process + number % 2 + 1)  # never the champion itself
+        barrier.wait()
+        try:
+            registry.crown(mine, seen=seen)
+            results.put((number, mine.number))
+        except Overtaken:
+            results.put((number, None))
+
+
+def race(uri, processes, rounds):
+    """For each round the versions that were crowned."""
+    context = multiprocessing.get_context("spawn")
+    barrier, results = context.Barrier(processes), context.Queue()
+    arguments = [(uri, i, rounds, barrier, results) for i in range(processes)]
+    workers = [context.Process(target=move, args=each) for each in arguments]
+    for worker in workers:
+        worker.start()
+    outcomes = [results.get(timeout=240) for _ in range(processes * rounds)]
+    for worker in workers:
+        worker.join()
+    return [[won for at, won in outcomes if at == number and won] for number in range(rounds)]
 
 
 @pytest.mark.slow
-def test_weights_come_back_by_version_and_by_alias(tracker, tmp_path):
-    first, weights = registered(tracker, tmp_path, 0)
-    assert first == "models:/cells/1"
-    assert tracker.fixed_version("models:/cells@candidate") == first
-    second, newer = registered(tracker, tmp_path, 1)
-    assert tracker.fixed_version("models:/cells@candidate") == second == "models:/cells/2"
-    for uri, expected in ((first, weights), (second, newer), ("models:/cells@candidate", newer)):
-        found = load_file(tracker.model_weights(uri) / "model.safetensors")
-        assert all((found[name] == value).all() for name, value in expected.items())
-    assert tracker.model_weights(first) == tracker.model_weights(first)
-
-    plan = plan_from(EXPERIMENT, None)
-    assert open_job(plan).plan.experiment.params["weights"] == second, "an alias may move"
+def test_of_many_at_once_one_wins_each_round(workplace):
+    uri = store(workplace, 2 * PROCESSES)
+    won = race(uri, PROCESSES, ROUNDS)
+    assert [len(winners) for winners in won] == [1] * ROUNDS
+    assert aliases(Registry(uri)) == {"champion": won[-1][0], "previous": won[-2][0]}
 
 
-def test_what_is_not_registered_is_an_error_that_names_it(tracker):
-    with pytest.raises(StoreError, match="nothing"):
-        tracker.fixed_version("models:/nothing@candidate")
-    with pytest.raises(StoreError, match="nothing"):
-        tracker.model_weights("models:/nothing/3")
+@pytest.fixture
+def server(workplace):
+    """A real MLflow server on a store of its own; its address."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-W", "ignore", "-m", "mlflow", "server", "--port", str(port)]
+    options = ["--workers", "1", "--backend-store-uri", f"sqlite:///{workplace}/server.db"]
+    with open(workplace / "server.log", "w") as log:
+        process = subprocess.Popen([*command, *options], stdout=log, stderr=log, env=os.environ)
+    address = f"http://127.0.0.1:{port}"
+    for _ in range(240):
+        try:
+            urllib.request.urlopen(f"{address}/health", timeout=1).close()
+            break
+        except OSError:
+            time.sleep(0.25)
+    yield address
+    process.terminate()
+    process.wait()
+
+
+@pytest.mark.slow
+def test_on_a_server_a_claim_keeps_the_others_out(server, workplace, monkeypatch):
+    fill(server, 6)
+    monkeypatch.setattr(module, "SETTLE_S", 0.5)
+    registry = Registry(server)
+    first, second, *_ = registry.versions(NAME)
+    registry.crown(first, seen=None)
+    assert aliases(registry) == {"champion": 1}
+    client = MlflowClient(server, server)
+    client.set_registered_model_tag(NAME, module.CLAIM, f"{time.time():.0f} another")
+    with pytest.raises(Overtaken, match="claimed by another"):
+        registry.crown(second, seen=first)
+    client.set_registered_model_tag(NAME, module.CLAIM, f"{time.time() - 1000:.0f} of the dead")
+    registry.crown(second, seen=first)
+    assert aliases(registry) == {"champion": 2, "previous": 1}
+    assert module.CLAIM not in client.get_registered_model(NAME).tags
+
+    won = race(server, 3, 2)
+    assert [len(winners) for winners in won] == [1, 1]

@@ -1,0 +1,159 @@
+"""How a trained model becomes a version of a registered one."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from hemaml.card import model_card
+from hemaml.core import settings
+from hemaml.core.errors import ConfigError
+from hemaml.core.experiment import Plan
+from hemaml.core.tracker import Record, Run
+from hemaml.job import Job
+from hemaml.record import find_sweep, log_model_pictures, stored_plan, trackers
+from hemaml.tracking.mlflow_tracker import CANDIDATE, MlflowTracker
+from hemaml.tracking.registry import Registry, Version
+
+REPEATED = (
+    "experiment", "objective", "data", "data_digest", "classes", "held_out_digest", "split_digest",
+    "split.kind", "split.leaky", "protocol.paper", "seed", "trial_key", "sweep", "git.dirty",
+    "mlflow.source.git.commit",
+)  # fmt: skip
+"""Of a run's tags, those that a registered version repeats."""
+MODEL = "model"
+"""Tag of a run that logged a model: the model's URI."""
+
+
+def registered_name(plan: Plan, data: str) -> str:
+    """The registered model that an experiment's models are versions of.
+
+    All architectures of a task compete for one champion as long as data and classes are the
+    task's usual ones; others have a name of their own.
+
+    Args:
+        plan: The experiment; its `register:` is the name where there is one.
+        data: Name of the data set, which says its label set where there are several.
+    """
+    task = plan.objective.task
+    usual = task.name if data == task.usual_data else f"{task.name}-{data}"
+    return plan.experiment.register_as or usual
+
+
+def log_winner(job: Job, run: Run, seed: Record) -> None:
+    """Pictures and servable model of the first confirmation seed: not of the best, no picking."""
+    source = seed.tags.get("reused_from", seed.id)
+    log_model_pictures(job, run, source, "winner")
+    log_servable(job, run, source)
+
+
+def log_servable(job: Job, run: Run, source: str) -> None:
+    """Logs the weights of the run `source` as a model, and registers it where that is asked for."""
+    from hemaml.tracking.serving_model import log_model  # imports a second's worth of MLflow
+
+    assert isinstance(job.tracker, MlflowTracker)
+    with TemporaryDirectory() as folder:
+        weights = job.tracker.download(source, "weights", Path(folder))
+        image = job.folds[0].val.images[0]
+        model = log_model(job.tracker, run.id, job.plan.experiment.objective, weights, image)
+    record = job.tracker.get(source)
+    run.set_tags({MODEL: model, "model_run": source, "trial_key": record.tags["trial_key"]})
+    run.flush()  # the card shows the scores
+    if job.plan.experiment.register_as is not None:
+        register(job.tracker, run.id, registered_name(job.plan, job.data.name))
+
+
+def register(tracker: MlflowTracker, run_id: str, name: str) -> Version:
+    """Makes the model that a run logged a version with its card, and the candidate.
+
+    Raises:
+        ConfigError: The run logged no model.
+    """
+    record = tracker.get(run_id)
+    model = record.tags.get(MODEL)
+    if model is None:
+        raise ConfigError(
+            f"a version is made of a model, but the run {record.name} ({run_id}) logged none. "
+            "Name a finished sweep, or a run of `hemaml run`."
+        )
+    params = params_of(tracker, record)
+    tags: dict[str, object] = {name: record.tags[name] for name in REPEATED if name in record.tags}
+    tags |= {f"param.{name}": value for name, value in params.items()}
+    tags |= _score_tags(stored_plan(record), record.metrics)
+    registry = Registry(tracker.uri)
+    uri = tracker.register(run_id, model, name, tags)
+    version = registry.version(name, int(uri.rpartition("/")[2]))
+    registry.describe(version, model_card(uri, record, stored_plan(record).experiment, params))
+    tracker.annotate(run_id, {"registered": uri})
+    return version
+
+
+def params_of(tracker: MlflowTracker, record: Record) -> Mapping[str, str]:
+    """The parameters of the model that a run logged; a sweep's are those of its winner."""
+    return record.params or tracker.get(record.tags["model_run"]).params
+
+
+def _score_tags(plan: Plan, metrics: Mapping[str, float]) -> dict[str, object]:
+    """The goals and the primary metric on validation, with their intervals where there are any."""
+    names = dict.fromkeys([plan.objective.task.primary, *(goal.metric for goal in plan.goals)])
+    tags: dict[str, object] = {}
+    for name in names:
+        if name in metrics:
+            low, high = (metrics.get(f"ci/{name}_{end}") for end in ("low", "high"))
+            interval = "" if low is None or high is None else f" ({low:.4f} to {high:.4f})"
+            tags[f"val.{name}"] = f"{metrics[name]:.4f}{interval}"
+    return tags
+
+
+def candidate(
+    name: str, *, version: int | None = None, sweep: str | None = None, run: str | None = None
+) -> Version:
+    """The version that is meant; one is made where a sweep or run has none yet.
+
+    Args:
+        name: Of the registered model.
+        version: Its number; or
+        sweep: A finished sweep, whose confirmed winner is meant; or
+        run: A run that logged a model. Default: the version with the alias `candidate`.
+
+    Raises:
+        UnknownName: No such registered model, version or sweep.
+        ConfigError: More than one is given, the run logged no model, or its models have another
+            registered name.
+    """
+    if sum(value is not None for value in (version, sweep, run)) > 1:
+        raise ConfigError("a candidate is named once: give one of --version, --sweep and --run.")
+    registry = Registry(settings.tracking_uri())
+    if version is not None:
+        return registry.version(name, version)
+    if sweep is None and run is None:
+        found = registry.by_alias(name, CANDIDATE)
+        if found is None:
+            raise ConfigError(
+                f"{name!r} has no candidate. Name one by --sweep, --run or --version."
+            )
+        return found
+    record = find_sweep(sweep) if sweep is not None else trackers()[0].get(str(run))
+    return registry.of_run(name, record.id) or _first_version(name, record)
+
+
+def _first_version(name: str, record: Record) -> Version:
+    plan = stored_plan(record)
+    usual = registered_name(plan, record.tags["data"])
+    if usual != name:
+        raise ConfigError(
+            f"a model is registered under the name of its experiment, {usual!r} for "
+            f"{record.tags['objective']} on {record.tags['data']}, but got {name!r}. "
+            "Promote that one, or set `register:` in the experiment."
+        )
+    return register(MlflowTracker(settings.tracking_uri(), plan.experiment.task), record.id, name)
+
+
+def models(name: str | None = None) -> list[Version]:
+    """All versions of all registered models, or of one; by name, newest first.
+
+    Raises:
+        UnknownName: There is no registered model of that name.
+    """
+    registry = Registry(settings.tracking_uri())
+    names = registry.names() if name is None else [name]
+    return [version for each in names for version in reversed(registry.versions(each))]
