@@ -17,6 +17,7 @@ from hemaml.core.documents import parse_yaml
 from hemaml.core.errors import ConfigError, StoreError, UnknownName
 from hemaml.core.experiment import Plan, plan_from
 from hemaml.core.objective import objective_names
+from hemaml.core.predictions import LIVE
 from hemaml.core.provenance import environment, git_state, is_gone, this_process
 from hemaml.core.search import Ending
 from hemaml.core.tracker import Record, Run, Tracker
@@ -156,14 +157,23 @@ def log_winner(job: Job, run: Run, seed: Record) -> None:
 
 
 def log_servable(job: Job, run: Run, source: str) -> None:
-    """Logs the weights of the run `source` as a model, and registers it where that is asked for."""
-    from hemaml.tracking.serving_model import log_model  # imports a second's worth of MLflow
+    """Logs the weights of the run `source` as a model, and registers it where that is asked for.
+
+    Raises:
+        ModelError: The weights do not predict as they did in training; nothing is registered.
+    """
+    from hemaml.tracking.logged_model import log_model  # imports a second's worth of MLflow
 
     assert isinstance(job.tracker, MlflowTracker)
     with TemporaryDirectory() as folder:
-        weights = job.tracker.download(source, "weights", Path(folder))
-        image = job.folds[0].val.images[0]
-        model = log_model(job.tracker, run.id, job.plan.experiment.objective, weights, image)
+        model = log_model(
+            job.tracker,
+            run.id,
+            objective=job.plan.experiment.objective,
+            weights=job.tracker.download(source, "weights", Path(folder)),
+            live=job.tracker.download(source, LIVE, Path(folder)),
+            data=job.folds[0].val,
+        )
     register(job, run, model)
 
 

@@ -5,6 +5,7 @@
     │   └── UnknownName    a name that stands for nothing; lists the known ones
     ├── DataError          a data set is missing, damaged or inconsistent
     ├── StoreError         a store (tracking, study, cache, disk) cannot be used
+    ├── ModelError         a saved model does not predict as it did in training
     └── TrialError         one trial ended without a result
         ├── OverBudget     more parameters than the sweep allows
         ├── Diverged       a loss or a score is not a finite number
@@ -53,6 +54,10 @@ class DataError(HemamlError):
 
 class StoreError(HemamlError):
     """A store (tracking, study, cache, disk) cannot be reached, read or written."""
+
+
+class ModelError(HemamlError):
+    """A saved model does not predict as it did in training, or has nothing to prove it by."""
 
 
 class TrialError(HemamlError):
