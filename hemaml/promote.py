@@ -14,7 +14,7 @@ from hemaml.card import model_card
 from hemaml.core import settings
 from hemaml.core.comparison import Comparison
 from hemaml.core.dataset import Dataset
-from hemaml.core.errors import ConfigError
+from hemaml.core.errors import ConfigError, ModelError
 from hemaml.core.experiment import Plan
 from hemaml.core.gates import BY_CLASS, BY_GROUP, RECORDED
 from hemaml.core.judge import Check, Evidence, Side, Verdict, complete, judge
@@ -24,15 +24,12 @@ from hemaml.core.tracker import Run
 from hemaml.core.types import Float32Array, UInt8Array
 from hemaml.record import ended_on_error, stored_plan
 from hemaml.registering import candidate, params_of
+from hemaml.tracking.logged_model import parity
 from hemaml.tracking.mlflow_tracker import MlflowTracker
 from hemaml.tracking.registry import CHALLENGER, CHAMPION, PREVIOUS, Registry, Version
 from hemaml.tracking.views import run_page, ui_address
 from hemaml.trail import MOVING, Outcome, looks, open_entry, tracker_of
 from hemaml.training import interval_metrics
-
-PARITY = 1e-5
-"""Largest difference of a probability between the reloaded model and the live one."""
-
 
 @dataclass(frozen=True, slots=True)
 class Promotion:
@@ -217,7 +214,6 @@ def _integrity(
 ) -> list[Check]:
     """What must hold whatever the scores say."""
     tags = chosen.tags
-    parity = tracker.parity(chosen.uri)
     kind = tags.get("split.kind", "unknown")
     checks = [
         Check("the label set is the data's", _same_labels(chosen, held), ", ".join(held.classes),
@@ -226,8 +222,7 @@ def _integrity(
               tags.get("held_out_digest") == held.digest, held.digest[:12], forceable=False),
         Check("no protocol trained on held-out images", "protocol.paper" not in tags,
               tags.get("protocol.paper", "none"), forceable=False),
-        Check("the reloaded model predicts as the live one did", parity <= PARITY,
-              f"largest difference {parity:.2g}", forceable=False),
+        _parity_check(tracker, chosen),
         Check("the data is that of training", tags.get("data_digest") == data.digest,
               data.digest[:12]),
         Check("the split does not leak", tags.get("split.leaky") == "false", kind),
@@ -250,6 +245,16 @@ def _integrity(
                   f"{before.get('split.kind', 'unknown')} and {kind}", required=False),
         ]  # fmt: skip
     return checks
+
+
+def _parity_check(tracker: MlflowTracker, chosen: Version) -> Check:
+    rule = "the reloaded model predicts as the live one did"
+    try:
+        found = parity(tracker, chosen.uri)
+    except ModelError as error:
+        return Check(rule, False, str(error), forceable=False)
+    told = f"largest difference {found.difference:.2g}, of {found.tolerance:g} allowed"
+    return Check(rule, found.holds, told, forceable=False)
 
 
 def _log_verdict(entry: Run, found: Promotion) -> None:

@@ -8,6 +8,7 @@ from hemaml.card import model_card
 from hemaml.core import settings
 from hemaml.core.errors import ConfigError
 from hemaml.core.experiment import Plan
+from hemaml.core.predictions import LIVE
 from hemaml.core.tracker import Record, Run
 from hemaml.job import Job
 from hemaml.record import find_sweep, log_model_pictures, stored_plan, trackers
@@ -47,14 +48,23 @@ def log_winner(job: Job, run: Run, seed: Record) -> None:
 
 
 def log_servable(job: Job, run: Run, source: str) -> None:
-    """Logs the weights of the run `source` as a model, and registers it where that is asked for."""
-    from hemaml.tracking.serving_model import log_model  # imports a second's worth of MLflow
+    """Logs the weights of the run `source` as a model, and registers it where that is asked for.
+
+    Raises:
+        ModelError: The weights do not predict as they did in training; nothing is registered.
+    """
+    from hemaml.tracking.logged_model import log_model  # imports a second's worth of MLflow
 
     assert isinstance(job.tracker, MlflowTracker)
     with TemporaryDirectory() as folder:
-        weights = job.tracker.download(source, "weights", Path(folder))
-        image = job.folds[0].val.images[0]
-        model = log_model(job.tracker, run.id, job.plan.experiment.objective, weights, image)
+        model = log_model(
+            job.tracker,
+            run.id,
+            objective=job.plan.experiment.objective,
+            weights=job.tracker.download(source, "weights", Path(folder)),
+            live=job.tracker.download(source, LIVE, Path(folder)),
+            data=job.folds[0].val,
+        )
     record = job.tracker.get(source)
     run.set_tags({MODEL: model, "model_run": source, "trial_key": record.tags["trial_key"]})
     run.flush()  # the card shows the scores

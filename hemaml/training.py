@@ -24,11 +24,12 @@ from hemaml.core.errors import (
 from hemaml.core.experiment import Plan
 from hemaml.core.memory import PeakMemory
 from hemaml.core.objective import Context, Model, Step
+from hemaml.core.predictions import LIVE, NUM_IMAGES, LivePredictions
 from hemaml.core.search import Ending, Outcome, Report, Stopped
 from hemaml.core.seeding import derive_seed, seed_everything
 from hemaml.core.task import Fold
 from hemaml.core.tracker import Run, Status
-from hemaml.core.types import Frozen
+from hemaml.core.types import Float32Array, Frozen, UInt8Array
 from hemaml.job import Job
 
 logger = logging.getLogger(__name__)
@@ -108,6 +109,7 @@ class Training:
             if self.job.keep_model:
                 self._log_intervals()
                 self.run_record.log_folder(self.folder / "best-0", "weights")
+                self.run_record.log_bytes(self._live_file(0).read_bytes(), LIVE)
             outcome = replace(outcome, values=goal_values(self.job.plan, summary))
         except Stopped:
             outcome = replace(outcome, ending="pruned", reason="stopped by the pruner")
@@ -203,8 +205,7 @@ class Training:
             self.best_step = index
             self.best_folds = [_scores(step.metrics) for step in steps]
             for number, step in enumerate(steps):
-                folder = self.folder / f"best-{number}"
-                self._save_model(step.model, folder)
+                self._save_best(step.model, number)
         goal = self.job.plan.goals[0].metric
         self.report(index, metrics.get(goal, value))
 
@@ -214,15 +215,24 @@ class Training:
             if goal.metric not in known:
                 raise GoalError("metric to optimise", goal.metric, known)
 
-    def _save_model(self, model: Model, folder: Path) -> None:
+    def _save_best(self, model: Model, number: int) -> None:
+        """Keeps a fold's model, and what it predicts as long as it is live."""
+        folder = self.folder / f"best-{number}"
         try:
             folder.mkdir(parents=True, exist_ok=True)
             model.save(folder)
+            if self.job.keep_model:
+                images = self.folds[number].val.images[:NUM_IMAGES]
+                live = LivePredictions(_predict_exactly(model, images), self.job.device)
+                live.save(self._live_file(number))
         except OSError as error:
             raise StoreError(
                 f"the disk must take a trial's files, but {folder} gave: {error}. "
                 "Free space there, then go on with --resume."
             ) from error
+
+    def _live_file(self, number: int) -> Path:
+        return self.folder / f"live-{number}.safetensors"
 
     def _save(self, steps: Sequence[Step]) -> None:
         for run in (self.run_record, *self.fold_runs):
@@ -304,6 +314,14 @@ def _curves(metrics: Mapping[str, float]) -> dict[str, float]:
 def _mean(steps: Sequence[Step]) -> dict[str, float]:
     names = steps[0].metrics
     return {name: fmean(step.metrics[name] for step in steps) for name in names}
+
+
+def _predict_exactly(model: Model, images: Sequence[UInt8Array]) -> list[Float32Array]:
+    """Predictions in float32: a GPU's convolutions round to ten bits unless told otherwise."""
+    import torch
+
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        return model.predict(images)
 
 
 def _ms_per_image(model: Model, fold: Fold) -> float:

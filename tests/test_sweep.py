@@ -423,7 +423,9 @@ def test_the_winner_is_a_servable_model_that_needs_no_pickle(stub, monkeypatch):
     uri = f"models:/{run.outputs.model_outputs[0].model_id}"
     mlflow.set_tracking_uri(settings.tracking_uri())
     served = mlflow.pyfunc.load_model(uri)
-    assert served.predict(np.zeros((1, 20, 11, 3), dtype=np.uint8)).shape == (1, 2)  # any size
-    predicted = served.predict(np.zeros((3, 8, 8, 3), dtype=np.uint8))
+    (one,) = served.predict(np.zeros((1, 20, 11, 3), dtype=np.uint8))  # any size
+    assert one.shape == (2,)
+    predicted = np.stack(served.predict(np.zeros((3, 8, 8, 3), dtype=np.uint8)))
     assert predicted.shape == (3, 2)
     assert predicted[0, 0] == pytest.approx(result.best["x"])
+    assert served.metadata.metadata["classes"] == ["no", "yes"]

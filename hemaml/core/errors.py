@@ -6,6 +6,7 @@
     ├── DataError          a data set is missing, damaged or inconsistent
     ├── Overtaken          another process was faster at what only one may do
     ├── StoreError         a store (tracking, study, cache, disk) cannot be used
+    ├── ModelError         a saved model does not predict as it did in training
     └── TrialError         one trial ended without a result
         ├── OverBudget     more parameters than the sweep allows
         ├── Diverged       a loss or a score is not a finite number
@@ -58,6 +59,10 @@ class Overtaken(HemamlError):
 
 class StoreError(HemamlError):
     """A store (tracking, study, cache, disk) cannot be reached, read or written."""
+
+
+class ModelError(HemamlError):
+    """A saved model does not predict as it did in training, or has nothing to prove it by."""
 
 
 class TrialError(HemamlError):

@@ -6,6 +6,7 @@ Shape suffixes: H, W image sides; 3 colour channels R, G, B.
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -20,21 +21,21 @@ MAX_PIXELS = 80_000_000
 """Larger pictures are refused before they are decoded; no field of view of a camera has so many."""
 
 
-def decode_image(path: Path, *, name: str = "") -> UInt8Array:
+def decode_image(source: Path | bytes, *, name: str = "") -> UInt8Array:
     """An image file as H x W x 3, uint8, RGB, whatever its mode.
 
     Of 16-bit values the high byte is kept, so that 65535 becomes 255. Transparent pixels are laid
     over white, the colour of an empty smear. Of several frames the first is taken.
 
     Args:
-        path: The file.
-        name: How messages call it; default `path`.
+        source: The file, or its content.
+        name: How messages call it; default: its path.
 
     Raises:
         BadFile: Missing, truncated, no picture, too large, or with pixels that are no integers.
     """
-    name = name or str(path)
-    with _opened(path, name) as image:
+    name = name or (str(source) if isinstance(source, Path) else "the picture")
+    with _opened(source, name) as image:
         if image.mode.startswith(("I", "F")):
             high_HW = (_grey_values(image, name) >> 8).astype(np.uint8)
             return np.repeat(high_HW[:, :, None], 3, axis=2)
@@ -114,10 +115,10 @@ def _grey_values(image: Image.Image, name: str) -> NDArray[Any]:
 
 
 @contextmanager
-def _opened(path: Path, name: str) -> Iterator[Image.Image]:
+def _opened(source: Path | bytes, name: str) -> Iterator[Image.Image]:
     """The picture, decoded to its end, or `BadFile`."""
     try:
-        image = _load(path)
+        image = _load(BytesIO(source) if isinstance(source, bytes) else source)
     except FileNotFoundError as error:
         action = "Import the data set again."
         raise BadFile(name, "the file must exist", "there is none", action) from error
@@ -129,11 +130,11 @@ def _opened(path: Path, name: str) -> Iterator[Image.Image]:
         yield image
 
 
-def _load(path: Path) -> Image.Image:
+def _load(source: Path | BytesIO) -> Image.Image:
     with warnings.catch_warnings():
         # Of Pillow's two limits the lower one only warns; the check below refuses.
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        image = Image.open(path)
+        image = Image.open(source)
     try:
         if image.width * image.height > MAX_PIXELS:
             size = f"{image.width} x {image.height}"

@@ -274,11 +274,28 @@ class MlflowTracker:
         return target
 
     def _copy_weights(self, name: str, version: str, target: Path) -> None:
-        source = self._client.get_model_version_download_uri(name, version)
         with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-            copied = Path(download_artifacts(source, dst_path=folder))
+            copied = self._copy_model(name, version, Path(folder))
             flavour = Model.load(copied).flavors["python_function"]
             (copied / flavour["artifacts"][WEIGHTS]["path"]).rename(target)
+
+    def _copy_model(self, name: str, version: str, folder: Path) -> Path:
+        source = self._client.get_model_version_download_uri(name, version)
+        return Path(download_artifacts(source, dst_path=str(folder), tracking_uri=self.uri))
+
+    def download_model(self, uri: str, folder: Path) -> Path:
+        """Copies a registered model into `folder`; returns where it is.
+
+        Args:
+            uri: `models:/name/version` or `models:/name@alias`.
+            folder: Where there is room for it.
+
+        Raises:
+            StoreError: There is no such model.
+        """
+        name, _, version = self.fixed_version(uri).removeprefix(REGISTERED).partition("/")
+        with store_errors(self.uri):
+            return self._copy_model(name, version, folder)
 
     def register(self, run_id: str, model_uri: str, name: str, tags: Mapping[str, object]) -> str:
         """Makes a logged model a new version, and the candidate, of a registered one.

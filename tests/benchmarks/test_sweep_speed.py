@@ -87,7 +87,7 @@ def install(clock):
     from peers import network, optuna_mlflow_example, tuned
 
     from hemaml.objectives.wbc_segmentation import smgnn
-    from hemaml.tracking import mlflow_tracker, serving_model
+    from hemaml.tracking import logged_model, mlflow_tracker
 
     sweep = import_module("hemaml.sweep")  # `hemaml.sweep` is the function
     clock.wrap("superpixels", smgnn, "regions")
@@ -103,7 +103,7 @@ def install(clock):
     clock.wrap("tracking", mlflow_tracker, "_open_sqlite")
     clock.wrap("tracking", mlflow, "set_experiment")
     clock.wrap("model", mlflow.pytorch, "log_model")
-    clock.wrap("model", serving_model, "log_model")
+    clock.wrap("model", logged_model, "log_model")
     clock.wrap("pictures", sweep, "study_figures")
     clock.wrap("pictures", import_module("hemaml.record"), "log_model_pictures")
 

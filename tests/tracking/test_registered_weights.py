@@ -5,11 +5,12 @@ from safetensors.torch import load_file
 
 from hemaml.core.errors import StoreError
 from hemaml.core.experiment import plan_from
+from hemaml.core.predictions import NUM_IMAGES, LivePredictions
 from hemaml.data.smear_types import SmearTypes, read
 from hemaml.objectives.leukemia import resnet18
 from hemaml.record import open_job
+from hemaml.tracking.logged_model import log_model
 from hemaml.tracking.mlflow_tracker import MlflowTracker
-from hemaml.tracking.serving_model import log_model
 
 PARAMS = resnet18.Params(weights="none", size=32)
 EXPERIMENT = {
@@ -36,7 +37,12 @@ def registered(tracker, folder, seed):
     (folder / str(seed)).mkdir()
     model.save(folder / str(seed))
     run = tracker.start("trained", {})
-    logged = log_model(tracker, run.id, "leukemia.resnet18", folder / str(seed), data.images[0])
+    live = folder / f"{seed}.safetensors"
+    LivePredictions(model.predict(data.images[:NUM_IMAGES]), "cpu").save(live)
+    logged = log_model(
+        tracker, run.id, objective="leukemia.resnet18", weights=folder / str(seed), live=live,
+        data=data,
+    )  # fmt: skip
     uri = tracker.register(run.id, logged, "cells", {"seed": seed})
     return uri, load_file(folder / str(seed) / "model.safetensors")
 

@@ -1,0 +1,61 @@
+"""What a live model predicted for a few images, in a file beside its weights.
+
+A model that is loaded again, anywhere, must predict the same: the stored answers are the proof.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from hemaml.core.types import Float32Array
+
+NUM_IMAGES = 3
+"""The first of a validation part; enough to tell two models apart, and little to store."""
+LIVE = "live.safetensors"
+"""Name of the file among a run's artifacts, next to the folder of its weights."""
+TOLERANCE = {"cpu": 1e-5, "cuda": 1e-3}
+"""Kind of device that a model predicted on, to the largest difference that rounding explains."""
+
+
+@dataclass(frozen=True, slots=True)
+class LivePredictions:
+    """The answers of a model while it was in training.
+
+    Attributes:
+        values: One array an image: C probabilities, or H x W x C.
+        device: The torch device that computed them.
+    """
+
+    values: Sequence[Float32Array]
+    device: str
+
+    @property
+    def tolerance(self) -> float:
+        """The largest difference that a model loaded on a CPU may have."""
+        return TOLERANCE.get(self.device.partition(":")[0], max(TOLERANCE.values()))
+
+    def save(self, file: Path) -> None:
+        """Writes them as safetensors."""
+        from safetensors.numpy import save_file
+
+        tensors = {str(i): np.ascontiguousarray(v) for i, v in enumerate(self.values)}
+        save_file(tensors, file, metadata={"device": self.device})
+
+    @classmethod
+    def load(cls, file: Path) -> "LivePredictions":
+        """Reads what `save` wrote."""
+        from safetensors import safe_open
+
+        with safe_open(file, framework="numpy") as opened:
+            values = [opened.get_tensor(str(i)) for i in range(len(opened.keys()))]
+            return cls(values, opened.metadata()["device"])
+
+    def largest_difference(self, others: Sequence[Float32Array]) -> float:
+        """The largest absolute difference of a probability; infinite where shapes differ."""
+        if [np.shape(o) for o in others] != [v.shape for v in self.values]:
+            return float("inf")
+        pairs = zip(self.values, others, strict=True)
+        # NaN in one of them must not pass for small.
+        return max((float(np.nan_to_num(np.abs(a - b), nan=np.inf).max()) for a, b in pairs))
