@@ -15,10 +15,10 @@ from hemaml.core.types import Float32Array, UInt8Array
 from hemaml.data import splits
 from hemaml.data.reading import read_dataset
 from hemaml.ops.classification_scores import (
-    Interval,
     bootstrap_intervals,
     classification_scores,
 )
+from hemaml.ops.resampling import Interval
 
 HELD_OUT_SEED = 0
 PRIMARY = "auc"
