@@ -178,6 +178,11 @@ class Outcome:
     predicted: Int64Array
 
     @property
+    def correct(self) -> NDArray[np.bool_]:
+        """N times whether the predicted class is the true one."""
+        return np.equal(self.labels, self.predicted)
+
+    @property
     def scored_classes(self) -> Sequence[int]:
         """The positive class of two, or all."""
         num_classes = self.probabilities.shape[1]
@@ -284,7 +289,7 @@ def _auc(
 
 def _calibration_error(outcome: Outcome, weights_NR: Float64Array) -> Float64Array:
     """R sums over bins of |correct images - sum of their top probabilities|."""
-    surplus_N = (outcome.labels == outcome.predicted) - outcome.probabilities.max(axis=1)
+    surplus_N = outcome.correct - outcome.probabilities.max(axis=1)
     bins_N = calibration_bins(outcome.probabilities)
     gaps_RB = np.abs(_summed(bins_N, weights_NR * surplus_N[:, None], BINS))
     return np.asarray(gaps_RB.sum(axis=1))

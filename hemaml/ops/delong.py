@@ -5,7 +5,8 @@ number of images of its side (DeLong et al. 1988, Comparing the Areas under Two 
 Receiver Operating Characteristic Curves, Biometrics 44:837): with m images of the class and n
 others, (V - AUC) / m or / n, V the share of the other side's images it is on the right side of, a
 tie counting half. The influence on a mean over classes is the mean of its influences, that on a
-difference their difference.
+difference their difference. What it lies off 0 in the mean of a true class is taken off: as with
+two classes, where it is 0, the numbers of images of the classes are no matter of chance.
 
 Influences are summed within groups and true classes, u_gk. With I_k groups that have class k and I
 groups in all the variance of the difference is
@@ -100,7 +101,7 @@ def compare_auc(
 
 
 def influences(outcome: Outcome) -> Float64Array:
-    """N influences on the AUC; their sum is 0.
+    """N influences on the AUC; their sum is 0 in each true class.
 
     Args:
         outcome: Probabilities and labels, of two classes with images at least.
@@ -110,7 +111,9 @@ def influences(outcome: Outcome) -> Float64Array:
         positive_N = outcome.labels == c
         if 0 < positive_N.sum() < len(positive_N):
             found.append(_influences_of(outcome.probabilities[:, c], positive_N))
-    return np.asarray(np.mean(found, axis=0))
+    mean_N = np.mean(found, axis=0)
+    sums_C, images_C = np.bincount(outcome.labels, mean_N), np.bincount(outcome.labels)
+    return np.asarray(mean_N - (sums_C / np.maximum(images_C, 1))[outcome.labels])
 
 
 def deviation_of_sum(

@@ -143,7 +143,8 @@ def compare_correct(
 
 def _columns(values: NDArray[Any]) -> Float64Array:
     """N x K from N or N x K."""
-    return np.asarray(values, np.float64).reshape(len(values), -1)
+    wide = np.asarray(values, np.float64)
+    return wide[:, None] if wide.ndim == 1 else wide
 
 
 def _paired(own_NK: Float64Array, perfect: float | None, other_NK: Float64Array) -> Float64Array:
