@@ -8,8 +8,9 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
+from hemaml.core.comparison import Comparison
 from hemaml.core.dataset import Dataset
-from hemaml.core.errors import Diverged, OutOfMemory
+from hemaml.core.errors import Diverged, OutOfMemory, UnknownName
 from hemaml.core.objective import Context, Objective, Step
 from hemaml.core.task import Fold, Task
 from hemaml.core.types import Frozen
@@ -90,6 +91,16 @@ def read(section) -> Dataset:
     return Dataset("stub", ("no", "yes"), ids, images, ids, labels=labels, source="stub")
 
 
+def compare(candidate, champion, data, metric) -> Comparison:
+    """A difference of .1 or more is sure."""
+    if metric != "score":
+        raise UnknownName("metric to compare", metric, ["score"])
+    gain = float(candidate.x - champion.x)
+    p = 0.01 if abs(gain) >= 0.1 else 0.5
+    num = len(data)
+    return Comparison(gain, gain - 0.1, gain + 0.1, p, "stub test", gain, "gain", num, num)
+
+
 task = Task(
     name="stub",
     primary="score",
@@ -99,5 +110,8 @@ task = Task(
     folds=splits.folds,
     outer=splits.outer,
     score=lambda model, data: {"score": float(model.x)},
+    compare=compare,
+    by_class=lambda model, data: dict.fromkeys(data.classes, float(model.x)),
+    by_group=lambda model, data: dict.fromkeys(sorted(set(data.groups)), float(model.x)),
 )
 objective = Objective(task, Params, StubModel, fit, size=lambda params: params.width * 10)

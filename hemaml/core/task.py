@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from hemaml.core.comparison import Comparison
 from hemaml.core.dataset import Dataset
 from hemaml.core.types import UInt8Array
 
@@ -52,6 +53,13 @@ class Task:
         outer: Whole data set, the `split:` section, number of splits (None for the usual) and seed
             to the outer splits of the paper, without an official test part.
         score: A model and a data set to metrics by name, all finite, or NaN where undefined.
+        compare: Candidate, champion, a data set and the name of a metric to what is known of their
+            difference; each model predicts once. Raises `UnknownName` where `score` has no such
+            metric.
+        by_class: A model and a data set to one score of each class, by the class's name; NaN where
+            undefined.
+        by_group: A model and a data set to one score of each group (patient, case or slide), by
+            its name, sorted; empty where the data names no groups.
         figures: Names of the modules in `hemaml.explain` that picture a model of this task.
         minimized: Scores of which less is better.
         usual_data: Name of the data set whose models are registered under the task's own name.
@@ -67,6 +75,9 @@ class Task:
     folds: Callable[[Dataset, "Split"], tuple[Fold, ...]]
     outer: Callable[[Dataset, "Split", int | None, int], Iterator[Outer]]
     score: Callable[["Predictor", Dataset], dict[str, float]]
+    compare: Callable[["Predictor", "Predictor", Dataset, str], Comparison]
+    by_class: Callable[["Predictor", Dataset], dict[str, float]]
+    by_group: Callable[["Predictor", Dataset], dict[str, float]]
     figures: tuple[str, ...] = ()
     minimized: frozenset[str] = frozenset()
     usual_data: str = ""

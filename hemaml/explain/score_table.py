@@ -9,11 +9,11 @@ from hemaml.explain import Picture
 from hemaml.explain.canvas import INK, MUTED, RULE, new_page, shorten, to_png, write
 from hemaml.explain.outcome import HEAD, MARGIN, Outcome, head, html_page, number
 from hemaml.ops.classification_scores import (
-    Interval,
     bootstrap_intervals,
     classification_scores,
     group_scores,
 )
+from hemaml.ops.resampling import Interval
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

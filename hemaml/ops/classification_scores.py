@@ -33,14 +33,21 @@ noise to each bin, so its interval lies high and may miss the score itself.
 Letters: N images, C classes, G groups, R resamples, U distinct probabilities, B bins.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hemaml.core.errors import ConfigError, DataError
+from hemaml.core.errors import ConfigError, DataError, UnknownName
 from hemaml.core.types import Float32Array, Float64Array, Int64Array
+from hemaml.ops.resampling import (
+    RESAMPLES,
+    Interval,
+    group_indices,
+    percentile_interval,
+    resamples,
+)
 
 SCORES = (
     "accuracy", "precision", "recall", "f1", "auc", "specificity", "balanced_accuracy", "ece",
@@ -50,10 +57,6 @@ BINS = 15
 SMALLEST_PROBABILITY = 1e-7
 TOLERANCE = 1e-3
 """By which probabilities of an image may miss a sum of 1."""
-AT_ONCE = 1 << 21
-"""Weights (images times resamples) that are worked on at once, to stay in a processor's cache."""
-
-Interval = tuple[float, float]
 
 
 def classification_scores(
@@ -69,7 +72,7 @@ def classification_scores(
         ConfigError: The arrays do not fit each other.
         DataError: No images.
     """
-    outcome = _outcome(probabilities, labels)
+    outcome = checked_outcome(probabilities, labels)
     once_N1 = np.ones((len(outcome.labels), 1))
     return {name: float(values[0]) for name, values in _scores(outcome, once_N1).items()}
 
@@ -79,7 +82,7 @@ def bootstrap_intervals(
     labels: Sequence[int] | Int64Array,
     groups: Sequence[str] = (),
     *,
-    num: int = 1000,
+    num: int = RESAMPLES,
     seed: int = 0,
 ) -> dict[str, Interval]:
     """The 95 % interval of each score, by the definition at the top of this module.
@@ -95,21 +98,39 @@ def bootstrap_intervals(
         ConfigError: The arrays do not fit each other.
         DataError: No images.
     """
-    outcome = _outcome(probabilities, labels)
-    group_N = group_indices(groups, len(outcome.labels))
-    num_groups = int(group_N.max()) + 1
-    rng = np.random.default_rng(seed)
+    outcome = checked_outcome(probabilities, labels)
     columns: dict[str, list[Float64Array]] = {name: [] for name in SCORES}
-    step = max(1, AT_ONCE // len(group_N))
-    for first in range(0, num, step):
-        weights_GR = _resampled(num_groups, min(step, num - first), rng)
-        for name, values_R in _scores(outcome, weights_GR[group_N]).items():
+    for weights_NR in resamples(group_indices(groups, len(outcome.labels)), num=num, seed=seed):
+        for name, values_R in _scores(outcome, weights_NR).items():
             columns[name].append(values_R)
     once = classification_scores(probabilities, labels)
     return {
-        name: _interval(np.concatenate(values)) if np.isfinite(once[name]) else (np.nan, np.nan)
+        name: percentile_interval(np.concatenate(values))
+        if np.isfinite(once[name])
+        else (np.nan, np.nan)
         for name, values in columns.items()
     }
+
+
+def score_of_resamples(
+    probabilities: Float32Array, labels: Sequence[int] | Int64Array, name: str
+) -> Callable[[Float64Array], Float64Array]:
+    """One score as a function of N x R weights, how often an image is in a set, to R scores.
+
+    Args:
+        probabilities: N x C, rows of sum 1.
+        labels: N class indices.
+        name: One of `SCORES`.
+
+    Raises:
+        UnknownName: No such score.
+        ConfigError: The arrays do not fit each other.
+        DataError: No images.
+    """
+    if name not in SCORES:
+        raise UnknownName("score", name, SCORES)
+    outcome = checked_outcome(probabilities, labels)
+    return lambda weights_NR: _scores(outcome, weights_NR, (name,))[name]
 
 
 def group_scores(
@@ -132,22 +153,6 @@ def group_scores(
         name: classification_scores(probabilities[group_N == g], labels_N[group_N == g])
         for g, name in enumerate(sorted(set(groups)))
     }
-
-
-def group_indices(groups: Sequence[str], count: int) -> Int64Array:
-    """Index of each image's group among the sorted names; of the image itself without groups.
-
-    Raises:
-        ConfigError: Neither none nor `count` groups.
-    """
-    if not len(groups):
-        return np.arange(count)
-    if len(groups) != count:
-        raise ConfigError(
-            f"Each image must have one group, but got {len(groups)} groups for {count} images. "
-            "Give one an image, or none at all."
-        )
-    return np.unique(np.asarray(groups), return_inverse=True)[1].astype(np.int64)
 
 
 def calibration_bins(probabilities: Float32Array | Float64Array) -> Int64Array:
@@ -173,13 +178,24 @@ class Outcome:
     predicted: Int64Array
 
     @property
+    def correct(self) -> NDArray[np.bool_]:
+        """N times whether the predicted class is the true one."""
+        return np.equal(self.labels, self.predicted)
+
+    @property
     def scored_classes(self) -> Sequence[int]:
         """The positive class of two, or all."""
         num_classes = self.probabilities.shape[1]
         return (1,) if num_classes == 2 else range(num_classes)
 
 
-def _outcome(probabilities: Float32Array, labels: Sequence[int] | Int64Array) -> Outcome:
+def checked_outcome(probabilities: Float32Array, labels: Sequence[int] | Int64Array) -> Outcome:
+    """What the scores are made from, once it is sure that it fits.
+
+    Raises:
+        ConfigError: The arrays do not fit each other.
+        DataError: No images.
+    """
     values_NC, labels_N = np.asarray(probabilities, np.float64), np.asarray(labels)
     if values_NC.ndim != 2 or values_NC.shape[1] < 2 or labels_N.shape != values_NC.shape[:1]:
         raise ConfigError(
@@ -202,8 +218,10 @@ def _outcome(probabilities: Float32Array, labels: Sequence[int] | Int64Array) ->
     return Outcome(values_NC, labels_N.astype(np.int64), values_NC.argmax(axis=1))
 
 
-def _scores(outcome: Outcome, weights_NR: Float64Array) -> dict[str, Float64Array]:
-    """Every score of R weighted sets: a weight is how often the image is in the set."""
+def _scores(
+    outcome: Outcome, weights_NR: Float64Array, names: Collection[str] = SCORES
+) -> dict[str, Float64Array]:
+    """Scores of R weighted sets: a weight is how often the image is in the set."""
     num_classes = outcome.probabilities.shape[1]
     cells_N = outcome.labels * num_classes + outcome.predicted
     confusion_RCC = _summed(cells_N, weights_NR, num_classes**2).reshape(
@@ -213,7 +231,7 @@ def _scores(outcome: Outcome, weights_NR: Float64Array) -> dict[str, Float64Arra
     by_class["auc"] = np.stack(
         [
             _auc(outcome.probabilities[:, c], outcome.labels == c, weights_NR)
-            if c in outcome.scored_classes
+            if c in outcome.scored_classes and "auc" in names  # the only slow one
             else np.full(weights_NR.shape[1], np.nan)
             for c in range(num_classes)
         ],
@@ -234,7 +252,7 @@ def _scores(outcome: Outcome, weights_NR: Float64Array) -> dict[str, Float64Arra
         "ece": _calibration_error(outcome, weights_NR) / total_R,
         "log_loss": losses_N @ weights_NR / total_R,
     }
-    return {name: values[name] for name in SCORES}
+    return {name: values[name] for name in names}
 
 
 def _by_class(confusion_RCC: Float64Array) -> dict[str, Float64Array]:
@@ -271,7 +289,7 @@ def _auc(
 
 def _calibration_error(outcome: Outcome, weights_NR: Float64Array) -> Float64Array:
     """R sums over bins of |correct images - sum of their top probabilities|."""
-    surplus_N = (outcome.labels == outcome.predicted) - outcome.probabilities.max(axis=1)
+    surplus_N = outcome.correct - outcome.probabilities.max(axis=1)
     bins_N = calibration_bins(outcome.probabilities)
     gaps_RB = np.abs(_summed(bins_N, weights_NR * surplus_N[:, None], BINS))
     return np.asarray(gaps_RB.sum(axis=1))
@@ -291,19 +309,3 @@ def _mean(values_RC: Float64Array) -> Float64Array:
     count_R = defined_RC.sum(axis=1)
     total_R = np.where(defined_RC, values_RC, 0).sum(axis=1)
     return np.where(count_R > 0, total_R / np.maximum(count_R, 1), np.nan)
-
-
-def _resampled(num_groups: int, num: int, rng: np.random.Generator) -> Float64Array:
-    """G x num: how often each group is in each of `num` resamples."""
-    drawn = rng.integers(0, num_groups, (num, num_groups))
-    cells = drawn + np.arange(num)[:, None] * num_groups
-    counts = np.bincount(cells.ravel(), minlength=num * num_groups)
-    return np.ascontiguousarray(counts.reshape(num, num_groups).T, dtype=np.float64)
-
-
-def _interval(values_R: Float64Array) -> Interval:
-    defined = values_R[np.isfinite(values_R)]
-    if not len(defined):
-        return np.nan, np.nan
-    low, high = np.percentile(defined, [2.5, 97.5])
-    return float(low), float(high)

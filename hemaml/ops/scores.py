@@ -30,14 +30,35 @@ how they are averaged nor whether background counts.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hemaml.core.compiled import compiled
 from hemaml.core.errors import ConfigError, DataError, UnknownName
 from hemaml.core.types import Float64Array, Int64Array, UInt8Array
 
 SCORES = ("dice", "iou", "ppv", "sensitivity", "accuracy", "hausdorff")
+PERFECT = dict.fromkeys(SCORES, 1.0) | {"hausdorff": 0.0}
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredImages:
+    """The scores of N images one by one, of which those of the set are made.
+
+    Attributes:
+        classes: Names of the C classes, in index order.
+        foreground: Those that the totals average over.
+        per_image: N times what `segmentation_scores` gives.
+        confusions: N x C x C pixels by true class, then predicted class.
+    """
+
+    classes: tuple[str, ...]
+    foreground: tuple[str, ...]
+    per_image: Sequence[Mapping[str, float]]
+    confusions: Int64Array
 
 
 def segmentation_report(
@@ -63,6 +84,42 @@ def segmentation_report(
         ConfigError: The images do not fit each other or the classes.
         DataError: No images.
     """
+    images = scored_images(predicted, truth, classes=classes, background=background)
+    report = mean_scores(images.per_image, foreground=images.foreground)
+    dice = dict(zip(classes, overlap_scores(images.confusions.sum(axis=0))["dice"], strict=True))
+    report["dice_pooled"] = mean_defined(dice[name] for name in images.foreground)
+    report["dice_pooled_with_background"] = mean_defined(dice.values())
+    return report
+
+
+def scored_images(
+    predicted: Sequence[UInt8Array],
+    truth: Sequence[UInt8Array],
+    *,
+    classes: Sequence[str],
+    background: str,
+) -> ScoredImages:
+    """Scores of each image; arguments and errors are those of `segmentation_report`."""
+    confusions_NCC = confusions(predicted, truth, classes=classes, background=background)
+    return ScoredImages(
+        tuple(classes),
+        tuple(name for name in classes if name != background),
+        [
+            _image_scores(p, t, confusion_CC, classes)
+            for p, t, confusion_CC in zip(predicted, truth, confusions_NCC, strict=True)
+        ],
+        confusions_NCC,
+    )
+
+
+def confusions(
+    predicted: Sequence[UInt8Array],
+    truth: Sequence[UInt8Array],
+    *,
+    classes: Sequence[str],
+    background: str,
+) -> Int64Array:
+    """N x C x C pixels; arguments and errors are those of `segmentation_report`."""
     if background not in classes:
         raise UnknownName("background class", background, classes)
     if len(predicted) != len(truth):
@@ -70,17 +127,9 @@ def segmentation_report(
             f"There must be one prediction an image, but got {len(predicted)} predictions for "
             f"{len(truth)} images."
         )
-    foreground = [name for name in classes if name != background]
-    pairs = list(zip(predicted, truth, strict=True))
-    report = mean_scores(
-        [segmentation_scores(p, t, classes=classes) for p, t in pairs], foreground=foreground
-    )
-    pooled = sum(_confusion(p, t, classes) for p, t in pairs)
-    assert isinstance(pooled, np.ndarray)
-    dice = dict(zip(classes, _overlap_scores(pooled)["dice"], strict=True))
-    report["dice_pooled"] = _mean(dice[name] for name in foreground)
-    report["dice_pooled_with_background"] = _mean(dice.values())
-    return report
+    if not len(truth):
+        raise DataError("Scores need at least one image, but the set is empty.")
+    return np.stack([_confusion(p, t, classes) for p, t in zip(predicted, truth, strict=True)])
 
 
 def segmentation_scores(
@@ -96,7 +145,13 @@ def segmentation_scores(
     Raises:
         ConfigError: Masks of different shapes, or an index without a class.
     """
-    columns = _overlap_scores(_confusion(predicted, truth, classes))
+    return _image_scores(predicted, truth, _confusion(predicted, truth, classes), classes)
+
+
+def _image_scores(
+    predicted: UInt8Array, truth: UInt8Array, confusion: Int64Array, classes: Sequence[str]
+) -> dict[str, float]:
+    columns = overlap_scores(confusion)
     columns["hausdorff"] = np.array(
         [_hausdorff(predicted, truth, index) for index in range(len(classes))]
     )
@@ -122,13 +177,15 @@ def mean_scores(
     """
     if not per_image:
         raise DataError("Scores need at least one image, but the set is empty.")
-    means = {key: _mean(scores[key] for scores in per_image) for key in per_image[0]}
+    means = {key: mean_defined(scores[key] for scores in per_image) for key in per_image[0]}
     classes = [key.removeprefix("dice/") for key in means if key.startswith("dice/")]
     for name in foreground:
         if name not in classes:
             raise UnknownName("foreground class", name, classes)
-    totals = {score: _mean(means[f"{score}/{name}"] for name in foreground) for score in SCORES}
-    totals["dice_with_background"] = _mean(means[f"dice/{name}"] for name in classes)
+    totals = {
+        score: mean_defined(means[f"{score}/{name}"] for name in foreground) for score in SCORES
+    }
+    totals["dice_with_background"] = mean_defined(means[f"dice/{name}"] for name in classes)
     return {**totals, **means}
 
 
@@ -149,12 +206,12 @@ def _confusion(predicted: UInt8Array, truth: UInt8Array, classes: Sequence[str])
     return np.bincount(pairs, minlength=count * count).reshape(count, count)
 
 
-def _overlap_scores(confusion: Int64Array) -> dict[str, Float64Array]:
-    """All scores but the distance, one value a class."""
-    shared = np.diag(confusion).astype(np.float64)
-    in_truth, in_predicted = confusion.sum(axis=1), confusion.sum(axis=0)
+def overlap_scores(confusion: NDArray[Any]) -> dict[str, Float64Array]:
+    """All scores but the distance, as ... x C, of ... x C x C pixels; NaN where undefined."""
+    shared = np.diagonal(confusion, axis1=-2, axis2=-1).astype(np.float64)
+    in_truth, in_predicted = confusion.sum(axis=-1), confusion.sum(axis=-2)
     union = in_truth + in_predicted - shared
-    pixels = confusion.sum()
+    pixels = in_truth.sum(axis=-1, keepdims=True)
     defined = np.where(union > 0, 1.0, np.nan)
     # Where a denominator is 0, so is `shared`: 1 stands in for it and the score is 0.
     return {
@@ -213,7 +270,7 @@ def _farthest(a: UInt8Array, b: UInt8Array) -> int:
     return farthest
 
 
-def _mean(values: Iterable[float]) -> float:
+def mean_defined(values: Iterable[float]) -> float:
     """Mean of the values that are not NaN; NaN if there are none."""
     defined = [value for value in values if not np.isnan(value)]
     return float(np.mean(defined)) if defined else float("nan")

@@ -1,5 +1,6 @@
-"""What the tasks that classify whole images share: scores, intervals, protocol, figures."""
+"""What the tasks that classify whole images share: scores, comparison, protocol, figures."""
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,18 +8,25 @@ from typing import Protocol
 
 import numpy as np
 
+from hemaml.core.comparison import Comparison
 from hemaml.core.dataset import Dataset
-from hemaml.core.errors import DataError
+from hemaml.core.errors import DataError, UnknownName
 from hemaml.core.objective import Model, Predictor
 from hemaml.core.task import Task
 from hemaml.core.types import Float32Array, UInt8Array
 from hemaml.data import splits
 from hemaml.data.reading import read_dataset
 from hemaml.ops.classification_scores import (
-    Interval,
+    SCORES,
     bootstrap_intervals,
+    checked_outcome,
     classification_scores,
+    score_of_resamples,
 )
+from hemaml.ops.delong import compare_auc
+from hemaml.ops.paired import compare_correct
+from hemaml.ops.paired_bootstrap import compare_resampled
+from hemaml.ops.resampling import Interval
 
 HELD_OUT_SEED = 0
 PRIMARY = "auc"
@@ -113,6 +121,75 @@ def intervals(model: Predictor, data: Dataset) -> dict[str, Interval]:
     return bootstrap_intervals(probabilities, data.labels, data.groups)
 
 
+def compare(candidate: Predictor, champion: Predictor, data: Dataset, metric: str) -> Comparison:
+    """The candidate against the champion, by any score of `hemaml.ops.classification_scores`.
+
+    `accuracy` by McNemar's test, `auc` by DeLong's, all others by the paired bootstrap; over groups
+    where there are any.
+
+    Args:
+        candidate: As for `score`.
+        champion: Likewise.
+        data: Images with labels.
+        metric: One of the scores.
+
+    Raises:
+        UnknownName: No such score.
+        DataError: The data has no images, no labels, or masks.
+    """
+    if metric not in SCORES:
+        raise UnknownName("metric to compare", metric, SCORES)
+    one_NC, other_NC = (predicted_probabilities(model, data) for model in (candidate, champion))
+    if metric == "auc":
+        return compare_auc(one_NC, other_NC, data.labels, data.groups)
+    if metric == "accuracy":
+        one_N, other_N = (checked_outcome(v, data.labels).correct for v in (one_NC, other_NC))
+        return compare_correct(one_N, other_N, data.groups)
+    return compare_resampled(
+        score_of_resamples(one_NC, data.labels, metric),
+        score_of_resamples(other_NC, data.labels, metric),
+        len(data),
+        data.groups,
+    )
+
+
+def by_class(model: Predictor, data: Dataset) -> dict[str, float]:
+    """The recall of each class; NaN for a class without images.
+
+    Args:
+        model: As for `score`.
+        data: Images with labels.
+
+    Raises:
+        DataError: The data has no images, no labels, or masks.
+    """
+    outcome = checked_outcome(predicted_probabilities(model, data), data.labels)
+    right = [outcome.correct[outcome.labels == c] for c in range(len(data.classes))]
+    return {
+        name: float(right_n.mean()) if len(right_n) else math.nan
+        for name, right_n in zip(data.classes, right, strict=True)
+    }
+
+
+def by_group(model: Predictor, data: Dataset) -> dict[str, float]:
+    """The accuracy within each group, sorted by name; empty where the data names no groups.
+
+    Args:
+        model: As for `score`.
+        data: Images with labels.
+
+    Raises:
+        DataError: The data has no images, no labels, or masks.
+    """
+    if not data.groups:
+        return {}
+    outcome = checked_outcome(predicted_probabilities(model, data), data.labels)
+    groups_N = np.asarray(data.groups)
+    return {
+        name: float(outcome.correct[groups_N == name].mean()) for name in sorted(set(data.groups))
+    }
+
+
 def held_out(data: Dataset) -> tuple[Dataset, Dataset]:
     """The rest and the held-out part, fixed by the data alone; see `splits.held_out`."""
     return splits.held_out(data, seed=HELD_OUT_SEED)
@@ -129,6 +206,9 @@ def classification_task(name: str) -> Task:
         folds=splits.folds,
         outer=splits.outer,
         score=score,
+        compare=compare,
+        by_class=by_class,
+        by_group=by_group,
         intervals=intervals,
         figures=("classification", "projection"),
     )

@@ -8,15 +8,31 @@ two they print.
 
 import numpy as np
 
+from hemaml.core.comparison import Comparison
 from hemaml.core.dataset import Dataset
 from hemaml.core.errors import DataError
 from hemaml.core.objective import Predictor
 from hemaml.core.task import Task
+from hemaml.core.types import Float64Array, UInt8Array
 from hemaml.data import splits
 from hemaml.data.reading import read_dataset
-from hemaml.ops.scores import segmentation_report
+from hemaml.ops.resampling import Interval
+from hemaml.ops.scores import (
+    ScoredImages,
+    confusions,
+    mean_defined,
+    overlap_scores,
+    scored_images,
+    segmentation_report,
+)
+from hemaml.ops.segmentation_sets import (
+    check_metric,
+    compare_segmentations,
+    segmentation_intervals,
+)
 
 CLASSES = ("background", "cytoplasm", "nucleus")
+BACKGROUND = CLASSES[0]
 HELD_OUT_SEED = 0
 
 
@@ -30,14 +46,105 @@ def score(model: Predictor, data: Dataset) -> dict[str, float]:
     Raises:
         DataError: The data set has no masks, other classes, or no images.
     """
-    _check(data)
-    predicted = [p.argmax(axis=2).astype(np.uint8) for p in model.predict(data.images)]
-    return segmentation_report(predicted, data.masks, classes=CLASSES, background=CLASSES[0])
+    return segmentation_report(
+        predicted_masks(model, data), data.masks, classes=CLASSES, background=BACKGROUND
+    )
+
+
+def intervals(model: Predictor, data: Dataset) -> dict[str, Interval]:
+    """The bootstrap 95 % interval of each score, over groups (images where there are none).
+
+    Args:
+        model: As for `score`.
+        data: Images with masks.
+
+    Raises:
+        DataError: The data set has no masks, other classes, or no images.
+    """
+    return segmentation_intervals(_scored(model, data), data.groups)
+
+
+def compare(candidate: Predictor, champion: Predictor, data: Dataset, metric: str) -> Comparison:
+    """The candidate against the champion, by any score of `hemaml.ops.scores`.
+
+    Means over images by Wilcoxon's signed-rank test, pooled scores by the paired bootstrap; over
+    groups where there are any.
+
+    Args:
+        candidate: As for `score`.
+        champion: Likewise.
+        data: Images with masks.
+        metric: One of the scores, such as `dice` or `hausdorff/nucleus`.
+
+    Raises:
+        UnknownName: No such score; nothing is predicted then.
+        DataError: The data set has no masks, other classes, or no images.
+    """
+    check_metric(metric, CLASSES)
+    one, other = (_scored(model, data) for model in (candidate, champion))
+    return compare_segmentations(one, other, metric, data.groups)
+
+
+def by_class(model: Predictor, data: Dataset) -> dict[str, float]:
+    """The mean Dice of each class, background too; NaN for a class in no image.
+
+    Args:
+        model: As for `score`.
+        data: Images with masks.
+
+    Raises:
+        DataError: The data set has no masks, other classes, or no images.
+    """
+    dice_NC = _dice(model, data)
+    return {name: mean_defined(dice_NC[:, c]) for c, name in enumerate(CLASSES)}
+
+
+def by_group(model: Predictor, data: Dataset) -> dict[str, float]:
+    """The score `dice` of each group's images, sorted by name; empty without groups.
+
+    Args:
+        model: As for `score`.
+        data: Images with masks.
+
+    Raises:
+        DataError: The data set has no masks, other classes, or no images.
+    """
+    if not data.groups:
+        return {}
+    dice_NC, groups_N = _dice(model, data), np.asarray(data.groups)
+    return {
+        name: mean_defined(mean_defined(column) for column in dice_NC[groups_N == name, 1:].T)
+        for name in sorted(set(data.groups))
+    }
 
 
 def held_out(data: Dataset) -> tuple[Dataset, Dataset]:
     """The rest and the held-out part, fixed by the data alone: 15 %, grouped, stratified."""
     return splits.held_out(data, seed=HELD_OUT_SEED)
+
+
+def predicted_masks(model: Predictor, data: Dataset) -> list[UInt8Array]:
+    """The most probable class of each pixel.
+
+    Raises:
+        DataError: The data set has no masks, other classes, or no images.
+    """
+    _check(data)
+    return [p.argmax(axis=2).astype(np.uint8) for p in model.predict(data.images)]
+
+
+def _scored(model: Predictor, data: Dataset) -> ScoredImages:
+    return scored_images(
+        predicted_masks(model, data), data.masks, classes=CLASSES, background=BACKGROUND
+    )
+
+
+def _dice(model: Predictor, data: Dataset) -> Float64Array:
+    """N x C; NaN for a class that is not in the image."""
+    pixels_NCC = confusions(
+        predicted_masks(model, data), data.masks, classes=CLASSES, background=BACKGROUND
+    )
+    return overlap_scores(pixels_NCC)["dice"]
 
 
 def _check(data: Dataset) -> None:
@@ -58,5 +165,9 @@ task = Task(
     folds=splits.folds,
     outer=splits.outer,
     score=score,
+    compare=compare,
+    by_class=by_class,
+    by_group=by_group,
     figures=("overlay", "per_class"),
+    intervals=intervals,
 )

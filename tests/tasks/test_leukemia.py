@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hemaml.core.dataset import Dataset
-from hemaml.core.errors import DataError
+from hemaml.core.errors import DataError, UnknownName
 from hemaml.ops.classification_scores import SCORES
 from hemaml.tasks.leukemia import task
 
@@ -14,8 +14,10 @@ class Fixed:
 
     def __init__(self, probabilities):
         self.probabilities = probabilities
+        self.calls = 0
 
     def predict(self, images):
+        self.calls += 1
         assert len(images) == len(self.probabilities)
         return list(self.probabilities)
 
@@ -59,6 +61,56 @@ def test_intervals_go_over_groups():
     low, high = together["accuracy"]
     assert high - low > apart["accuracy"][1] - apart["accuracy"][0]
     assert low <= 0.8 <= high
+
+
+NOISE = np.random.default_rng(0).uniform(0, 1, 20)
+GUESSES = np.stack([NOISE, 1 - NOISE], axis=1)
+MOSTLY = TRUTH * 0.6 + GUESSES * 0.4
+
+
+@pytest.mark.parametrize("metric", SCORES)
+def test_a_better_model_is_compared_by_every_score(metric):
+    one, other = Fixed(MOSTLY), Fixed(GUESSES)
+    got = task.compare(one, other, DATA, metric)
+    scores = [task.score(Fixed(values), DATA)[metric] for values in (MOSTLY, GUESSES)]
+    assert got.difference == pytest.approx(scores[0] - scores[1])
+    assert (one.calls, other.calls, got.num_images, got.num_groups) == (1, 1, 20, 20)
+    if metric in ("accuracy", "auc", "log_loss"):
+        assert not got.within_noise
+    test = {"accuracy": "McNemar", "auc": "DeLong"}.get(metric, "paired bootstrap")
+    assert got.test.startswith(test)
+
+
+@pytest.mark.parametrize("metric", SCORES)
+def test_a_comparison_takes_groups_as_wholes(metric):
+    grouped = replace(DATA, groups=tuple(f"p{i % 4}" for i in range(20)))
+    got = task.compare(Fixed(MOSTLY), Fixed(GUESSES), grouped, metric)
+    assert (got.num_images, got.num_groups) == (20, 4)
+    assert "groups" in got.test
+
+
+def test_an_unknown_metric_lists_the_known_and_predicts_nothing():
+    model = Fixed(TRUTH)
+    with pytest.raises(UnknownName, match="'acuracy'; known: accuracy"):
+        task.compare(model, model, DATA, "acuracy")
+    assert model.calls == 0
+
+
+def test_classes_and_groups_by_themselves():
+    found = TRUTH.copy()
+    found[1] = 1, 0  # one leukemia missed
+    model = Fixed(found)
+    assert task.by_class(model, DATA) == {"healthy": 1, "leukemia": 0.9}
+    assert task.by_group(model, DATA) == {}
+    assert model.calls == 1
+    grouped = replace(DATA, groups=("b", "b", *["a"] * 18))
+    found = task.by_group(model, grouped)
+    assert list(found.items()) == [("a", 1), ("b", 0.5)]
+
+
+def test_a_class_without_images_is_nan():
+    data = dataset([0, 1], classes=("benign", "early", "pre"))
+    assert np.isnan(task.by_class(Fixed(np.eye(3)[:2]), data)["pre"])
 
 
 def test_one_class_alone_is_refused():
