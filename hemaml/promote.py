@@ -31,6 +31,7 @@ from hemaml.tracking.views import run_page, ui_address
 from hemaml.trail import MOVING, Outcome, looks, open_entry, tracker_of
 from hemaml.training import interval_metrics
 
+
 @dataclass(frozen=True, slots=True)
 class Promotion:
     """How a promotion ended.

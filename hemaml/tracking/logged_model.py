@@ -11,6 +11,7 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -87,7 +88,7 @@ def log_model(
         }
         local = Path(folder) / "model"
         pyfunc.save_model(path=str(local), **model)
-        _check_parity(local, objective, LivePredictions.load(live).tolerance)
+        _check_parity(local, objective)
         with store_errors(tracker.uri), _ambient(tracker):
             info = Model.log(
                 artifact_path=None, name="model", flavor=pyfunc, run_id=run_id, **model
@@ -96,8 +97,26 @@ def log_model(
     return uri
 
 
-def parity(tracker: MlflowTracker, uri: str) -> float:
-    """Largest absolute difference of a registered model from what it predicted in training.
+@dataclass(frozen=True, slots=True)
+class Parity:
+    """How near a loaded model is to the live one.
+
+    Attributes:
+        difference: The largest of a probability.
+        tolerance: What rounding on the device of the live model explains.
+    """
+
+    difference: float
+    tolerance: float
+
+    @property
+    def holds(self) -> bool:
+        """Whether they predict the same; NaN does not."""
+        return self.difference <= self.tolerance
+
+
+def parity(tracker: MlflowTracker, uri: str) -> Parity:
+    """Compares a registered model with what it predicted in training.
 
     Args:
         tracker: The store that has the model.
@@ -108,11 +127,11 @@ def parity(tracker: MlflowTracker, uri: str) -> float:
         ModelError: It was logged without predictions to compare with.
     """
     with TemporaryDirectory() as folder:
-        return parity_error(tracker.download_model(uri, Path(folder)), name=uri)
+        return local_parity(tracker.download_model(uri, Path(folder)), name=uri)
 
 
-def parity_error(folder: Path, *, name: str = "") -> float:
-    """Largest absolute difference of a logged model from what it predicted in training.
+def local_parity(folder: Path, *, name: str = "") -> Parity:
+    """Compares a logged model with what it predicted in training.
 
     It is loaded with pickle denied. MLflow's global state is left as it is.
 
@@ -134,16 +153,17 @@ def parity_error(folder: Path, *, name: str = "") -> float:
     with _kept_environment((PICKLE,)):
         os.environ[PICKLE] = "false"
         loaded = pyfunc.load_model(str(folder))
-    return expected.largest_difference(loaded.predict([decode_image(file) for file in files]))
+    found = loaded.predict([decode_image(file) for file in files])
+    return Parity(expected.largest_difference(found), expected.tolerance)
 
 
-def _check_parity(folder: Path, objective: str, tolerance: float) -> None:
-    error = parity_error(folder)
-    if not error <= tolerance:
+def _check_parity(folder: Path, objective: str) -> None:
+    found = local_parity(folder)
+    if not found.holds:
         raise ModelError(
             f"a model of {objective} must predict the same after it is loaded again, to within "
-            f"{tolerance:g}, but a probability differs by {error:g}. Nothing was logged: check "
-            "that `save` writes all that `predict` needs."
+            f"{found.tolerance:g}, but a probability differs by {found.difference:g}. Nothing was "
+            "logged: check that `save` writes all that `predict` needs."
         )
 
 

@@ -1,0 +1,263 @@
+"""Promotion from outside: a real store, real registered models, an objective that costs nothing."""
+
+import json
+import os
+import subprocess
+import sys
+from copy import deepcopy
+from dataclasses import replace
+
+import pytest
+from mlflow import MlflowClient
+
+import hemaml
+from hemaml.core import settings
+from hemaml.core.errors import ConfigError, Overtaken, UnknownName
+from hemaml.core.experiment import plan_from
+from hemaml.doctor import examine
+from hemaml.tracking import registry as registries
+from hemaml.tracking.mlflow_tracker import MlflowTracker
+from hemaml.tracking.registry import Registry
+
+NAME = "stub-stub"
+
+
+def trained(x, **changes):
+    """A run of the stub with this score on any image; its id."""
+    import stub
+
+    document = deepcopy(stub.EXPERIMENT) | changes
+    document["params"] = {"epochs": 1, "x": x}
+    result = hemaml.run(plan_from(document, None))
+    return result.run_id
+
+
+def aliases():
+    found = hemaml.models(NAME)
+    return {alias: version.number for version in found for alias in version.aliases}
+
+
+def tracker():
+    return MlflowTracker(settings.tracking_uri(), "stub")
+
+
+def test_the_first_champion_then_a_better_one_then_back(stub):
+    first = hemaml.promote(NAME, run=trained(0.5))
+    assert first.outcome == "promoted" and first.champion is None and first.look == 1
+    second = hemaml.promote(NAME, run=trained(0.9))
+    assert second.outcome == "promoted" and second.champion.number == 1 and second.look == 2
+    assert second.comparisons["score"].difference == pytest.approx(0.4)
+    assert aliases() == {"champion": 2, "previous": 1, "candidate": 2}
+    assert hemaml.rollback(NAME, reason="a new scanner").number == 1
+    assert aliases() == {"champion": 1, "previous": 2, "candidate": 2}
+    told = [(e.action, e.outcome, e.champion, e.version) for e in hemaml.history(NAME)]
+    assert told == [
+        ("promotion", "promoted", None, 1),
+        ("promotion", "promoted", 1, 2),
+        ("rollback", "rolled_back", 2, 1),
+    ]
+    last = hemaml.history(NAME)[-1]
+    assert last.reason == "a new scanner" and "@" in last.who
+
+
+def test_what_is_within_noise_or_worse_is_refused_and_the_alias_stays(stub):
+    hemaml.promote(NAME, run=trained(0.5))
+    for x in (0.55, 0.2):
+        found = hemaml.promote(NAME, run=trained(x))
+        assert found.outcome == "refused" and not found.passed
+        assert [check.rule for check in found.verdict.failed] == ["score better than the champion"]
+    assert aliases()["champion"] == 1
+    assert [e.look for e in hemaml.history(NAME)] == [1, 2, 3]
+
+
+def test_gates_of_the_experiment_decide(stub):
+    gates = {"score": {"at_least": 0.6}, "params_total": {"at_most": 50}}
+    assert hemaml.promote(NAME, run=trained(0.5, gates=gates)).outcome == "refused"
+    assert hemaml.promote(NAME, run=trained(0.7, gates=gates)).outcome == "promoted"
+
+
+def test_a_dry_run_is_a_look_that_moves_nothing(stub):
+    found = hemaml.promote(NAME, run=trained(0.5), dry_run=True)
+    assert found.outcome == "would_pass" and aliases() == {"candidate": 1}
+    assert hemaml.promote(NAME).look == 2
+
+
+def test_force_needs_a_reason_and_is_on_record(stub):
+    hemaml.promote(NAME, run=trained(0.5))
+    worse = trained(0.2)
+    with pytest.raises(ConfigError, match="reason"):
+        hemaml.promote(NAME, run=worse, force=" ")
+    assert hemaml.promote(NAME, run=worse, force="recall").outcome == "forced"
+    assert aliases()["champion"] == 2
+    assert hemaml.history(NAME)[-1].reason == "recall"
+
+
+def test_a_challenger_need_not_beat_the_champion(stub):
+    hemaml.promote(NAME, run=trained(0.5))
+    found = hemaml.promote(NAME, run=trained(0.45), alias="challenger")
+    assert found.outcome == "promoted"
+    assert aliases() == {"champion": 1, "challenger": 2, "candidate": 2}
+
+
+def test_what_is_another_label_set_cannot_be_forced(stub, monkeypatch):
+    hemaml.promote(NAME, run=trained(0.5))
+    read = stub.task.read
+    other = replace(stub.task, read=lambda section: replace(read(section), classes=("a", "b")))
+    monkeypatch.setattr(stub, "objective", replace(stub.objective, task=other))
+    found = hemaml.promote(NAME, run=trained(0.9), force="please")
+    assert found.outcome == "refused" and not found.verdict.forceable
+    assert "the champion has the same label set" in [c.rule for c in found.verdict.failed]
+    assert aliases()["champion"] == 1
+
+
+def test_other_data_is_another_held_out_part_and_refused(stub):
+    hemaml.promote(NAME, run=trained(0.5))
+    found = hemaml.promote(NAME, run=trained(0.9, data={"count": 30}))
+    assert found.outcome == "refused"
+    assert {c.rule for c in found.verdict.failed} == {
+        "the champion was kept from the same held-out part",
+        "the champion was trained on the same data",
+    }
+
+
+def test_data_that_changed_since_training_is_refused(stub, monkeypatch):
+    run = trained(0.5)
+    read = stub.task.read
+    grown = replace(stub.task, read=lambda section: read({"count": 40}))
+    monkeypatch.setattr(stub, "objective", replace(stub.objective, task=grown))
+    found = hemaml.promote(NAME, run=run, force="please")
+    assert found.outcome == "refused" and not found.verdict.forceable
+
+
+def test_a_version_says_what_it_is(stub):
+    run = trained(0.5, licence="CC-BY-4.0", intended_use="Teaching.")
+    found = hemaml.promote(NAME, run=run)
+    (version,) = hemaml.models(NAME)
+    assert version.tags["held_out.score"] == "0.5000" and version.tags["val.score"]
+    assert version.tags["trial_key"] and version.tags["param.x"] == "0.5"
+    assert version.tags["data_digest"] and version.tags["split_digest"]
+    client = MlflowClient(settings.tracking_uri(), settings.tracking_uri())
+    card = client.get_model_version(NAME, "1").description
+    for told in ("Teaching.", "CC-BY-4.0", "## Held-out part", "| x | 0.5 |", "Does it work?"):
+        assert told in card, told
+    (entry,) = hemaml.history(NAME)
+    verdict = json.loads(tracker().read_text(entry.run_id, "verdict.json"))
+    assert verdict["outcome"] == "promoted" and verdict["look"] == 1
+    assert found.link.endswith(f"{entry.run_id}?workflowType=machine_learning")
+
+
+def test_a_sweeps_winner_is_registered_when_it_is_promoted(stub):
+    result = hemaml.sweep(plan_from(stub.EXPERIMENT, stub.SPACE))
+    with pytest.raises(UnknownName, match="registered model"):
+        hemaml.models(NAME)
+    found = hemaml.promote(NAME, sweep=result.id)
+    assert found.outcome == "promoted" and found.version.tags["sweep"] == result.id
+    assert found.version.run_id == result.run_id
+    again = hemaml.promote
+    with pytest.raises(ConfigError, match="is not the champion"):
+        again(NAME, sweep=result.id)
+    assert [v.number for v in hemaml.models(NAME)] == [1]
+
+
+def test_the_name_follows_from_task_and_data(stub):
+    run = trained(0.5)
+    with pytest.raises(ConfigError, match="'stub-stub'"):
+        hemaml.promote("stub", run=run)
+    with pytest.raises(UnknownName, match="registered model 'stub'"):
+        hemaml.promote("stub")
+    assert hemaml.promote("mine", run=trained(0.6, register="mine")).outcome == "promoted"
+    with pytest.raises(ConfigError, match="named once"):
+        hemaml.promote("mine", run=run, version=1)
+
+
+def test_a_champion_that_changed_meanwhile_moves_nothing(stub, monkeypatch):
+    hemaml.promote(NAME, run=trained(0.3))
+    hemaml.promote(NAME, run=trained(0.4), dry_run=True)
+    run, crown = trained(0.9), Registry.crown
+
+    def late(registry, version, *, seen):
+        crown(registry, registry.version(NAME, 2), seen=seen)
+        crown(registry, version, seen=seen)
+
+    monkeypatch.setattr(Registry, "crown", late)
+    with pytest.raises(Overtaken, match="promote again"):
+        hemaml.promote(NAME, run=run)
+    assert aliases()["champion"] == 2
+    assert hemaml.history(NAME)[-1].outcome == "overtaken"
+
+
+def test_a_move_that_was_killed_half_way_is_settled_by_what_the_alias_says(stub, monkeypatch):
+    crown = Registry.crown
+    for number, moves in ((1, False), (2, True)):
+
+        def killed(registry, version, *, seen, moves=moves):
+            if moves:
+                crown(registry, version, seen=seen)
+            os._exit(9)
+
+        run = trained(0.3 * number)
+        child = os.fork()
+        if child == 0:
+            monkeypatch.setattr(registries.Registry, "crown", killed)
+            hemaml.promote(NAME, run=run)
+        _, status = os.waitpid(child, 0)
+        assert os.waitstatus_to_exitcode(status) == 9
+        assert hemaml.history(NAME)[-1].outcome == "moving"
+        assert any(f.state == "wrong" and f.what == "run" for f in examine())
+        examine(repair=True)
+        assert hemaml.history(NAME)[-1].outcome == ("promoted" if moves else "interrupted")
+        assert aliases().get("champion") == (number if moves else None)
+
+
+def test_promotions_and_sweep_ends_are_told(stub, monkeypatch, tmp_path):
+    log = tmp_path / "told.jsonl"
+    code = f"import sys; open({str(log)!r}, 'a').write(sys.stdin.read() + chr(10))"
+    (tmp_path / "hook.py").write_text(code)
+    monkeypatch.setenv("HEMAML_NOTIFY", f"{sys.executable} {tmp_path / 'hook.py'}")
+    result = hemaml.sweep(plan_from(stub.EXPERIMENT, stub.SPACE))
+    hemaml.promote(NAME, sweep=result.id)
+    monkeypatch.setenv("HEMAML_NOTIFY", "/nowhere/hook")
+    assert hemaml.promote(NAME, run=trained(0.99)).outcome in ("promoted", "refused")
+    told = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [t["event"] for t in told] == ["sweep_end", "promotion"]
+    assert told[0]["sweep"] == result.id and told[0]["outcome"] == "finished"
+    assert told[1]["outcome"] == "promoted" and told[1]["link"].startswith("http://")
+    notified = [tracker().get(e.run_id).tags["notified"] for e in hemaml.history(NAME)]
+    assert notified == ["sent", "failed: FileNotFoundError"]
+
+
+@pytest.mark.slow
+def test_the_commands_from_a_sweep_to_a_rollback(workplace):
+    """On generated smears; the exit code is the verdict."""
+
+    def command(*arguments, code=0):
+        done = subprocess.run(
+            [sys.executable, "-m", "hemaml.cli", *arguments], capture_output=True, text=True
+        )
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    tiny = ["--set", "data.count=24", "--set", "data.size=64", "--set", "params.epochs=2",
+            "--set", "params.validate_every=1", "--set", "sweep.confirm_seeds=1"]  # fmt: skip
+    low = ["--set", "gates={dice: {at_least: 0.01, better: true}}"]
+    name = "wbc_segmentation-smears"
+    smears = "experiments/wbc_segmentation/smgnn_smears.yaml"
+    printed = command("run", smears, *tiny, *low)
+    run = printed.rpartition("run ")[2].partition(";")[0]
+    printed = command("promote", name, "--run", run)
+    assert f"promoted: models:/{name}/1 is champion" in printed and "look 1 at these" in printed
+    printed = command("run", smears, *tiny, *low, "--seed", "5")
+    run = printed.rpartition("run ")[2].partition(";")[0]
+    printed = command("promote", name, "--run", run, "--dry-run", code=1)
+    assert "dice better than the champion" in printed and "refused" in printed
+    assert "Wilcoxon" in printed
+    printed = command("promote", name, "--version", "2", "--force", "for the test")
+    assert f"FORCED: models:/{name}/2 is champion" in printed
+    assert "champion, candidate" in command("models") or "candidate, champion" in command("models")
+    assert "models:/wbc_segmentation-smears/1 is champion" in command(
+        "rollback", name, "--reason", "worse"
+    )
+    printed = command("history", name)
+    for told in ("promoted", "refused", "forced", "rolled_back", "for the test", "1 -> 2"):
+        assert told in printed
+    assert "known: wbc_segmentation-smears" in command("promote", "wbc", code=1)
