@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from hemaml.promote import promote, rollback
     from hemaml.record import recorded_point, sweep_records
     from hemaml.registering import models
+    from hemaml.report import report
     from hemaml.run import run
     from hemaml.sweep import resume, sweep
     from hemaml.trail import history
@@ -39,6 +40,7 @@ _HOMES = {
     "read_dataset": "hemaml.data.reading",
     "reader_names": "hemaml.data.reading",
     "recorded_point": "hemaml.record",
+    "report": "hemaml.report",
     "resume": "hemaml.sweep",
     "rollback": "hemaml.promote",
     "run": "hemaml.run",
@@ -63,6 +65,7 @@ __all__ = [
     "read_dataset",
     "reader_names",
     "recorded_point",
+    "report",
     "resume",
     "rollback",
     "run",

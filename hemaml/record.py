@@ -28,6 +28,8 @@ from hemaml.tracking.mlflow_tracker import MlflowTracker, is_registered
 from hemaml.tracking.views import run_page, ui_address
 from hemaml.training import STATUS, is_curve
 
+PARTS = "parts.json"
+"""File beside a model's pictures: its scores by class and by group (patient, case or slide)."""
 TOP_KINDS = ("sweep", "evaluation", "run", "promotion", "rollback")
 """What stands at the top of a task's runs."""
 
@@ -125,12 +127,20 @@ def log_inputs(job: Job, run: Run, split: dict[str, object]) -> None:
 
 
 def log_model_pictures(job: Job, run: Run, source: str, folder: str) -> None:
-    """Pictures of the model whose weights the run `source` has, on the validation part."""
-    objective = job.plan.objective
+    """Pictures, and scores by class and group, of the model whose weights the run `source` has.
+
+    On the validation part of the first fold.
+    """
+    objective, val = job.plan.objective, job.folds[0].val
     with TemporaryDirectory() as local:
         model = objective.model.load(job.tracker.download(source, "weights", Path(local)))
     names = objective.task.figures + objective.figures
-    log_pictures(run, pictures(names, model, job.folds[0].val), folder)
+    log_pictures(run, pictures(names, model, val), folder)
+    parts = {
+        "by_class": objective.task.by_class(model, val),
+        "by_group": objective.task.by_group(model, val),
+    }
+    run.log_text(json.dumps(parts, indent=1), f"{folder}/{PARTS}")
 
 
 def exclusive(job: Job) -> AcquireReturnProxy[FileLock]:

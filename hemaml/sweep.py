@@ -46,6 +46,7 @@ from hemaml.record import (
     unfinished_sweep,
 )
 from hemaml.registering import log_winner
+from hemaml.report import push_report
 from hemaml.tracking.mlflow_tracker import MlflowTracker
 from hemaml.tracking.views import trials_view, ui_address
 from hemaml.training import STATUS
@@ -202,6 +203,7 @@ class OpenSweep:
             log_winner(job, self.run, seeds[0])
         self.run.set_tags({"outcome": "finished" if winner else "no_winner"})
         self.run.end("FINISHED" if winner else "FAILED")
+        push_report(job.tracker.get(self.run.id))
         view = job.tracker.get(self.run.id).tags["view"]
         return SweepResult(
             id=self.id,

@@ -1,4 +1,4 @@
-"""Figures of a search, from Optuna's own plots: offline HTML, and PNG that the UI previews."""
+"""Figures of a search as PNG that the UI previews, from Optuna's own plots; `report` has more."""
 
 import io
 import warnings
@@ -10,6 +10,7 @@ from optuna.trial import TrialState
 
 from hemaml.core.experiment import Plan
 from hemaml.core.search import Study
+from hemaml.engines.importance import evaluator
 from hemaml.engines.optuna_study import open_storage
 from hemaml.explain import Picture
 
@@ -26,37 +27,32 @@ def study_figures(study: Study, plan: Plan) -> list[Picture]:
     done = opened.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     if len(done) < FEWEST:
         return []
-    names = [goal.metric for goal in plan.goals]
-    drawn = []
-    for name, plots, options in _figures(opened, names):
-        drawn.append(_draw(name, plots, options))
-    return drawn
+    figures = _figures(opened, [goal.metric for goal in plan.goals], len(done))
+    return [_draw(name, plot, options) for name, plot, options in figures]
 
 
-Plot = tuple[Callable[..., Any], Callable[..., Any]]
+Plot = Callable[..., Any]
 
 
-def _figures(study: optuna.Study, names: list[str]) -> list[tuple[str, Plot, dict[str, Any]]]:
-    from optuna import visualization as html
+def _figures(
+    study: optuna.Study, names: list[str], num_done: int
+) -> list[tuple[str, Plot, dict[str, Any]]]:
     from optuna.visualization import matplotlib as png
 
-    study_and_target = _targeted(study, names)
+    first = _targeted(study, names)
     figures: list[tuple[str, Plot, dict[str, Any]]] = [
-        ("history", (html.plot_optimization_history, png.plot_optimization_history),
-         study_and_target),
-        ("parallel_coordinates",
-         (html.plot_parallel_coordinate, png.plot_parallel_coordinate), study_and_target),
-        ("slices", (html.plot_slice, png.plot_slice), study_and_target),
-    ]  # fmt: skip
+        ("history", png.plot_optimization_history, first),
+        ("parallel_coordinates", png.plot_parallel_coordinate, first),
+        ("slices", png.plot_slice, first),
+    ]
     if _varies(study):
-        plots = (html.plot_param_importances, png.plot_param_importances)
-        figures.append(("importance", plots, _for_importance(study, names)))
+        options = _for_importance(study, names) | {"evaluator": evaluator(num_done)}
+        figures.append(("importance", png.plot_param_importances, options))
     if len(names) == 1:
-        curves = (html.plot_intermediate_values, png.plot_intermediate_values)
-        figures.append(("learning_curves", curves, {"study": study}))
+        figures.append(("learning_curves", png.plot_intermediate_values, {"study": study}))
     elif len(names) in (2, 3):
-        front = (html.plot_pareto_front, png.plot_pareto_front)
-        figures.append(("pareto", front, {"study": study, "target_names": names}))
+        options = {"study": study, "target_names": names}
+        figures.append(("pareto", png.plot_pareto_front, options))
     return figures
 
 
@@ -80,16 +76,11 @@ def _varies(study: optuna.Study) -> bool:
     return len({trial.values[0] for trial in done}) > 1
 
 
-def _draw(name: str, plots: Plot, options: dict[str, Any]) -> Picture:
-    as_html, as_png = plots
+def _draw(name: str, plot: Plot, options: dict[str, Any]) -> Picture:
     with warnings.catch_warnings():
         # Optuna's matplotlib plots are marked experimental, and PED-ANOVA reminds of its sign.
         warnings.simplefilter("ignore")
-        figure = as_html(**options)
-        png = _png(as_png, options, grid=name != "parallel_coordinates")
-    figure.update_layout(template="plotly_white")
-    html = figure.to_html(include_plotlyjs=True, full_html=True, config={"displaylogo": False})
-    return Picture(name=name, png=png, html=html)
+        return Picture(name, png=_png(plot, options, grid=name != "parallel_coordinates"))
 
 
 def _png(plot: Callable[..., Any], options: dict[str, Any], *, grid: bool) -> bytes:
