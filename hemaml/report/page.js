@@ -2,12 +2,13 @@
 // a page of many figures opens at once. Text and grid follow the page's colours.
 (() => {
   const dark = matchMedia("(prefers-color-scheme: dark)");
-  const printing = matchMedia("print");
+  const paperWidth = 700; // pixels of an upright sheet between its margins
+  let printing = false;
   const plots = [...document.querySelectorAll(".plot")];
   const options = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["lasso2d", "select2d"] };
 
   function colours(layout) {
-    const night = dark.matches && !printing.matches;
+    const night = dark.matches && !printing;
     const ink = night ? "#d5dce6" : "#1b2430";
     const grid = night ? "#2c3644" : "#e3e8ee";
     const update = {
@@ -43,9 +44,15 @@
     Plotly.newPlot(plot, figure.data, applied(figure.layout), options);
   }
 
-  function recolour() {
-    for (const plot of plots) {
-      if (plot.dataset.drawn) Plotly.relayout(plot, colours(plot.layout));
+  // Parallel coordinates are drawn on canvases, a moment too late for the printer: they are scaled.
+  function redress() {
+    const width = printing ? { width: paperWidth } : { width: null, autosize: true };
+    for (const plot of plots.filter((p) => p.dataset.drawn)) {
+      if (plot.data[0].type === "parcoords") {
+        plot.style.zoom = printing ? Math.min(1, paperWidth / plot.offsetWidth) : "";
+      } else {
+        Plotly.relayout(plot, { ...colours(plot.layout), ...width });
+      }
     }
   }
 
@@ -68,10 +75,14 @@
   }
   addEventListener("load", () => idle(next));
 
-  dark.addEventListener("change", recolour);
+  dark.addEventListener("change", redress);
   addEventListener("beforeprint", () => {
+    printing = true;
     plots.forEach(draw);
-    recolour();
+    redress();
   });
-  addEventListener("afterprint", recolour);
+  addEventListener("afterprint", () => {
+    printing = false;
+    redress();
+  });
 })();

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from copy import deepcopy
+from dataclasses import replace
 
 import pytest
 
@@ -13,6 +14,7 @@ from hemaml.core import settings
 from hemaml.core.errors import ConfigError, StoreError, UnknownName
 from hemaml.core.experiment import plan_from
 from hemaml.report.gather import read_sweep
+from hemaml.report.tables import by_group
 from hemaml.tracking.mlflow_tracker import MlflowTracker
 
 MODES = {"type": "categorical", "choices": ["fine", "nan", "boom"]}
@@ -125,7 +127,9 @@ def test_points_come_back_as_they_were_searched(stub):
     sweep = read_sweep(tracker().get(result.run_id))
     assert [t.point for t in sweep.trials] == [t.point for t in result.searched]
     assert {len(t.point) for t in sweep.trials} == {2, 3}
-    assert sweep.by_class and set(sweep.by_class) == {"no", "yes"}
+    assert set(sweep.by_class) == {"no", "yes"} and by_group(sweep) is None
+    grouped = by_group(replace(sweep, by_group={"p1": 0.9, "p2": 0.25, "p3": 0.9}))
+    assert grouped.rows == [["p2", "0.2500"], ["p1", "0.9000"], ["p3", "0.9000"]]
 
 
 def test_the_command_prints_the_tables_and_the_page(stub):
