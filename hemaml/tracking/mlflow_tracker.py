@@ -38,6 +38,8 @@ FLUSH_S = 5.0
 """Seconds that metrics may wait: a batch costs about as much as a single value."""
 FLUSH_COUNT = 900
 """MLflow takes at most 1000 metrics a batch."""
+PAGE = 1000
+"""Runs asked for at once."""
 PARAM_CHARS = 6000
 """MLflow cuts longer values with only a warning."""
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
@@ -203,28 +205,26 @@ class MlflowTracker:
             return _record(self._client.get_run(run_id))
 
     def find(
-        self, tags: Mapping[str, str], *, parent: str | None = None, limit: int = 10_000
+        self, tags: Mapping[str, str], *, parent: str | None = None, limit: int | None = None
     ) -> list[Record]:
         """The runs with all these tags, oldest first; deleted ones are left out."""
         wanted = {**tags, **({PARENT: parent} if parent else {})}
         query = " and ".join(f"tags.{key} = '{value}'" for key, value in wanted.items())
         records: list[Record] = []
-        token = None
+        token: str | None = ""
         with store_errors(self.uri):
-            while len(records) < limit:
+            while token is not None and (limit is None or len(records) < limit):
                 page = self._client.search_runs(
                     [self._experiment],
                     query,
                     ViewType.ACTIVE_ONLY,
-                    min(limit, 1000),
+                    PAGE if limit is None else min(limit, PAGE),
                     ["attributes.start_time ASC"],
-                    token,
+                    token or None,
                 )
                 records += [_record(run) for run in page]
-                token = page.token
-                if not token:
-                    break
-        return records
+                token = page.token or None
+        return records[:limit]
 
     def last_step(self, run_id: str, metric: str) -> int:
         """The largest step logged of a metric, or -1."""

@@ -8,6 +8,7 @@ import pytest
 
 from hemaml.core.dataset import Dataset
 from hemaml.core.errors import StoreError
+from hemaml.tracking import mlflow_tracker
 from hemaml.tracking.mlflow_tracker import MlflowTracker
 
 
@@ -43,6 +44,15 @@ def test_a_run_reads_back(tracker, tmp_path):
     (tmp_path / "to").mkdir()
     folder = tracker.download(run.id, "weights", tmp_path / "to")
     assert (folder / "x.bin").read_bytes() == b"123"
+
+
+def test_every_run_is_found_whatever_a_page_holds(tracker, monkeypatch):
+    monkeypatch.setattr(mlflow_tracker, "PAGE", 3)
+    runs = [tracker.start(f"run-{i}", {"kind": "many"}).id for i in range(7)]
+    found = [record.id for record in tracker.find({"kind": "many"})]
+    assert sorted(found) == sorted(runs)
+    for limit in (1, 3, 4, 9):
+        assert [r.id for r in tracker.find({"kind": "many"}, limit=limit)] == found[:limit]
 
 
 def test_metrics_wait_for_a_batch_and_none_is_lost(tracker):
