@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from json import JSONDecodeError
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,8 @@ def open_storage(location: str) -> optuna.storages.BaseStorage:
                 f"installed, but {location.rpartition('@')[2]} gave: {type(error).__name__}. "
                 "Check HEMAML_STUDY_STORAGE, the server and the driver."
             ) from error
-    return open_journal(Path(location))
+    with storage_errors(location):
+        return open_journal(Path(location))
 
 
 def own_trials(study: optuna.Study, *states: TrialState) -> list[FrozenTrial]:
@@ -118,7 +120,8 @@ def _pruner(sweep: Sweep) -> optuna.pruners.BasePruner:
 @contextmanager
 def storage_errors(location: str) -> Iterator[None]:
     """Faults of the study's storage as `StoreError`, with what to do."""
-    kinds: tuple[Any, ...] = (optuna.exceptions.StorageInternalError, OSError)
+    # JSONDecodeError: a damaged journal.
+    kinds: tuple[Any, ...] = (optuna.exceptions.StorageInternalError, OSError, JSONDecodeError)
     try:
         yield
     except kinds as error:

@@ -24,6 +24,7 @@ from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag, ViewT
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 from mlflow.tracking import MlflowClient
+from sqlalchemy.exc import SQLAlchemyError
 
 from hemaml.core.dataset import Dataset
 from hemaml.core.errors import StoreError
@@ -31,8 +32,9 @@ from hemaml.core.settings import cache_root
 from hemaml.core.tracker import Record, Status
 
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-for _told in ("db.utils", "model_registry.abstract_store"):  # each table and version it creates
-    logging.getLogger(f"mlflow.store.{_told}").setLevel(logging.WARNING)
+# Each table and version that it creates; faults with their tracebacks, which become `StoreError`s.
+logging.getLogger("mlflow.store.model_registry.abstract_store").setLevel(logging.WARNING)
+logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
 FLUSH_S = 5.0
 """Seconds that metrics may wait: a batch costs about as much as a single value."""
@@ -50,6 +52,7 @@ WEIGHTS = "weights"
 """Name, in a logged model, of the folder that a model was saved to."""
 CANDIDATE = "candidate"
 """Alias of the version that was registered last."""
+RETRIES, FIRST_RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2"
 
 
 @contextmanager
@@ -57,8 +60,9 @@ def store_errors(uri: str) -> Iterator[None]:
     """Turns any failure of the store into a `StoreError` that names it."""
     try:
         yield
-    except (MlflowException, OSError) as error:
-        cause = str(error).splitlines()[0]
+    # ImportError: the database's driver is not installed.
+    except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:
+        cause = str(error).partition("\n")[0]
         raise StoreError(
             f"the MLflow store must take reads and writes, but {without_secret(uri)} gave: "
             f"{without_secret(cause)}. Check the server or the disk, then go on with --resume."
@@ -169,7 +173,8 @@ class MlflowTracker:
                 self._client, self._experiment = _open_sqlite(uri, task)
             else:
                 self._client = MlflowClient(tracking_uri=uri)
-                self._experiment = _experiment_id(self._client, task, None)
+                with _few_retries():
+                    self._experiment = _experiment_id(self._client, task, None)
 
     @property
     def experiment_id(self) -> str:
@@ -315,6 +320,21 @@ class MlflowTracker:
             version: str = created.version
             self._client.set_registered_model_alias(name, CANDIDATE, version)
         return f"{REGISTERED}{name}/{version}"
+
+
+@contextmanager
+def _few_retries() -> Iterator[None]:
+    """A server that is not there is told within seconds, before anything has begun.
+
+    Later on MLflow tries for minutes, which bridges a restart of the server.
+    """
+    before = os.environ.get(RETRIES)
+    os.environ.setdefault(RETRIES, FIRST_RETRIES)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[RETRIES]
 
 
 def _digest(text: str) -> str:

@@ -3,7 +3,9 @@
 import optuna
 import pytest
 
+from hemaml.core.errors import StoreError
 from hemaml.engines.journal import open_journal
+from hemaml.engines.optuna_study import open_storage
 
 
 def add_trials(path, num):
@@ -51,3 +53,10 @@ def test_a_whole_journal_is_left_as_it_is(tmp_path):
     before = path.read_bytes()
     add_trials(path, 1)
     assert path.read_bytes().startswith(before)
+
+
+def test_a_damaged_journal_is_told(tmp_path):
+    path = tmp_path / "optuna.journal"
+    path.write_text("not JSON\n{}\n")
+    with pytest.raises(StoreError, match=r"must take reads and writes, but .*optuna\.journal gave"):
+        open_storage(str(path))
