@@ -46,15 +46,15 @@ def examine(*, repair: bool = False) -> list[Finding]:
     Args:
         repair: End runs that no process works on any more.
     """
+    tracking = _examine("tracking store", _tracking)
     return [
-        _examine("tracking store", _tracking),
+        tracking,
         _examine("study storage", _study_storage),
         _examine("cache", lambda: _writable(settings.cache_root())),
         _examine("scratch", lambda: _writable(settings.store_root())),
         Finding("device", "ok", resolve_device("auto")),
         _data(),
-        *_abandoned(repair=repair),
-        *_unfinished(),
+        *([] if tracking.state == "wrong" else [*_abandoned(repair=repair), *_unfinished()]),
     ]
 
 

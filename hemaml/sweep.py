@@ -27,6 +27,7 @@ from hemaml.core.types import Point
 from hemaml.data.splits import split_digest, split_record
 from hemaml.engines import optuna_engine
 from hemaml.engines.optuna_engine import Searched
+from hemaml.engines.optuna_study import open_storage
 from hemaml.engines.study_figures import study_figures
 from hemaml.engines.workers import evaluate_all
 from hemaml.job import Job
@@ -230,6 +231,7 @@ def open_sweep(
     stamp = time.strftime("%Y%m%d-%H%M%S")
     job = open_job(plan, sweep_id=f"{plan.experiment.name}-{stamp}-{secrets.token_hex(2)}")
     study = study_of(job, _earlier_studies(job) if warm_start else ())
+    open_storage(study.storage)  # fails, if it does, before anything is recorded
     run = _open_run(job, study)
     return OpenSweep(job.but(parent=run.id), study, run)
 

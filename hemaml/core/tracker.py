@@ -80,9 +80,9 @@ class Tracker(Protocol):
         """The run as stored."""
 
     def find(
-        self, tags: Mapping[str, str], *, parent: str | None = None, limit: int = 10_000
+        self, tags: Mapping[str, str], *, parent: str | None = None, limit: int | None = None
     ) -> list[Record]:
-        """The runs that have all these tags, oldest first."""
+        """The runs that have all these tags, oldest first: every one, or the first `limit`."""
 
     def last_step(self, run_id: str, metric: str) -> int:
         """The largest step logged of a metric, or -1."""

@@ -74,8 +74,8 @@ def read_dataset(section: Mapping[str, object]) -> Dataset:
 def verify_dataset(section: Mapping[str, object]) -> list[Problem]:
     """All that is wrong with a data set: errors by file, then images that occur twice.
 
-    Images are compared once every file reads. A repeated image is a warning: splits keep its
-    copies in one part (`hemaml.data.splits`).
+    Images are compared once every file reads. A repeated image is a warning where splits keep its
+    copies in one part (`hemaml.data.splits`), and an error where they lie in two official parts.
 
     Args:
         section: As for `read_dataset`.
@@ -132,16 +132,17 @@ def _resolve(section: Mapping[str, object]) -> tuple[Reader, Frozen]:
 
 
 def _repeated_images(dataset: Dataset) -> list[Problem]:
-    copies: dict[str, list[str]] = defaultdict(list)
-    for name, digest in zip(dataset.ids, dataset.contents(), strict=True):
-        copies[digest].append(name)
-    return [
-        Problem(
-            file=names[0],
-            rule="each image should occur once",
-            found=f"the same image is {', '.join(names[1:])}; splits keep them together",
-            severity="warning",
-        )
-        for names in copies.values()
-        if len(names) > 1
-    ]
+    copies: dict[str, list[int]] = defaultdict(list)
+    for item, digest in enumerate(dataset.contents()):
+        copies[digest].append(item)
+    return [_repeated(dataset, items) for items in copies.values() if len(items) > 1]
+
+
+def _repeated(dataset: Dataset, items: list[int]) -> Problem:
+    first, *others = (dataset.ids[item] for item in items)
+    parts = sorted({dataset.parts[item] for item in items}) if dataset.parts else []
+    if len(parts) > 1:
+        found = f"the same image is {', '.join(others)}; they lie in {', '.join(parts)}"
+        return Problem(first, "copies of an image must lie in one official part", found)
+    found = f"the same image is {', '.join(others)}; splits keep them together"
+    return Problem(first, "each image should occur once", found, severity="warning")

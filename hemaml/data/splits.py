@@ -64,7 +64,7 @@ def held_out(dataset: Dataset, *, seed: int, fraction: float = 0.15) -> tuple[Da
     That is the official part `test` where there is one, else a share: grouped, stratified.
 
     Raises:
-        DataError: There are fewer than two units, or the official parts share a group.
+        DataError: There are fewer than two units, or the official parts share a group or an image.
     """
     if TEST in dataset.parts:
         _check_parts(dataset, ["rest" if part != TEST else TEST for part in dataset.parts])
@@ -169,41 +169,65 @@ def _without_test(dataset: Dataset) -> Dataset:
 
 
 def _check_parts(dataset: Dataset, parts: Sequence[str]) -> None:
-    """Raises `DataError` where items of one group are in two parts."""
-    if not dataset.groups:
-        return
-    pairs = set(zip(dataset.groups, parts, strict=True))
-    parted = sorted(group for group, n in Counter(group for group, _ in pairs).items() if n > 1)
+    """Raises `DataError` where items of one group, or copies of one image, are in two parts."""
+    action = "Correct the parts, or ask for grouped random folds (`folds: 3`)."
+    parted = _in_several(dataset.groups, parts)
     if parted:
-        told = ", ".join(parted[:8]) + (" and others" if len(parted) > 8 else "")
         raise DataError(
             f"a group must lie in one official part, but of {dataset.name!r} these lie in several: "
-            f"{told}. Correct the parts, or ask for grouped random folds (`folds: 3`)."
+            f"{_listed(sorted(parted))}. {action}"
+        )
+    contents = dataset.contents()
+    copies = _in_several(contents, parts)
+    if copies:
+        named = [name for name, c in zip(dataset.ids, contents, strict=True) if c in copies]
+        raise DataError(
+            f"copies of an image must lie in one official part, but of {dataset.name!r} these lie "
+            f"in several: {_listed(named)}. Take copies out (`hemaml data verify` names them), or "
+            "correct the parts."
         )
 
 
+def _in_several(names: Sequence[str], parts: Sequence[str]) -> set[str]:
+    """The names that occur in more than one part."""
+    pairs = set(zip(names, parts, strict=True)) if names else set()
+    return {name for name, num in Counter(name for name, _ in pairs).items() if num > 1}
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:8]) + (" and others" if len(names) > 8 else "")
+
+
 def is_leaky(dataset: Dataset, split: "Split") -> bool:
-    """Whether the split parts items of one group although the data set knows its groups."""
-    return split.group == "none" and len(set(dataset.groups)) < len(dataset.groups)
+    """Whether the split may part what belongs together, because it was asked not to look."""
+    if split.group == "auto":
+        return False
+    if len(set(dataset.groups)) < len(dataset.groups):
+        return True
+    return split.folds == "official" and bool(_in_several(dataset.contents(), dataset.parts))
 
 
 def split_kind(splits: Sequence[Fold | Outer]) -> SplitKind:
     """What the splits keep apart, found in the splits themselves.
 
-    `leaky`: items of one group lie in two parts of a split; `official`: the part that is scored is
-    one official part each time; `grouped`: groups are whole; `images`: the data has no groups.
+    `leaky`: items of one group, or copies of one image, lie in two parts of a split; `official`:
+    the part that is scored is one official part each time; `grouped`: groups are whole; `images`:
+    the data has no groups.
     """
     parts = [list(parts_of(split).values()) for split in splits]
-    if any(_shares_group(split) for split in parts):
+    if any(_shares(split) for split in parts):
         return "leaky"
     if all(_is_official(split) for split in parts):
         return "official"
     return "grouped" if parts[0][0].groups else "images"
 
 
-def _shares_group(split: Sequence[Dataset]) -> bool:
-    groups = [set(part.groups) for part in split]
-    return sum(map(len, groups)) > len(set().union(*groups))
+def _shares(split: Sequence[Dataset]) -> bool:
+    """Whether two parts have a group or an image in common."""
+    return any(
+        sum(map(len, sets)) > len(set().union(*sets))
+        for sets in ([set(p.groups) for p in split], [set(p.contents()) for p in split])
+    )
 
 
 def _is_official(split: Sequence[Dataset]) -> bool:

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from json import JSONDecodeError
 from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.samplers import BaseSampler
-from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -16,6 +16,7 @@ from hemaml.core.experiment import Sweep
 from hemaml.core.search import Study
 from hemaml.core.seeding import derive_seed
 from hemaml.core.space import Space
+from hemaml.engines.journal import open_journal
 
 WARM = "warm_start"
 """User attribute of a trial that an earlier study lent."""
@@ -68,8 +69,8 @@ def open_storage(location: str) -> optuna.storages.BaseStorage:
                 f"installed, but {location.rpartition('@')[2]} gave: {type(error).__name__}. "
                 "Check HEMAML_STUDY_STORAGE, the server and the driver."
             ) from error
-    Path(location).parent.mkdir(parents=True, exist_ok=True)
-    return optuna.storages.JournalStorage(JournalFileBackend(location))
+    with storage_errors(location):
+        return open_journal(Path(location))
 
 
 def own_trials(study: optuna.Study, *states: TrialState) -> list[FrozenTrial]:
@@ -119,7 +120,8 @@ def _pruner(sweep: Sweep) -> optuna.pruners.BasePruner:
 @contextmanager
 def storage_errors(location: str) -> Iterator[None]:
     """Faults of the study's storage as `StoreError`, with what to do."""
-    kinds: tuple[Any, ...] = (optuna.exceptions.StorageInternalError, OSError)
+    # JSONDecodeError: a damaged journal.
+    kinds: tuple[Any, ...] = (optuna.exceptions.StorageInternalError, OSError, JSONDecodeError)
     try:
         yield
     except kinds as error:

@@ -25,6 +25,7 @@ from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag, ViewT
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 from mlflow.tracking import MlflowClient
+from sqlalchemy.exc import SQLAlchemyError
 
 from hemaml.core.dataset import Dataset
 from hemaml.core.errors import StoreError
@@ -32,13 +33,16 @@ from hemaml.core.settings import cache_root
 from hemaml.core.tracker import Record, Status
 
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-for _told in ("db.utils", "model_registry.abstract_store"):  # each table and version it creates
-    logging.getLogger(f"mlflow.store.{_told}").setLevel(logging.WARNING)
+# Each table and version that it creates; faults with their tracebacks, which become `StoreError`s.
+logging.getLogger("mlflow.store.model_registry.abstract_store").setLevel(logging.WARNING)
+logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
 FLUSH_S = 5.0
 """Seconds that metrics may wait: a batch costs about as much as a single value."""
 FLUSH_COUNT = 900
 """MLflow takes at most 1000 metrics a batch."""
+PAGE = 1000
+"""Runs asked for at once."""
 PARAM_CHARS = 6000
 """MLflow cuts longer values with only a warning."""
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
@@ -49,6 +53,7 @@ WEIGHTS = "weights"
 """Name, in a logged model, of the folder that a model was saved to."""
 CANDIDATE = "candidate"
 """Alias of the version that was registered last."""
+RETRIES, FIRST_RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2"
 
 
 @contextmanager
@@ -56,8 +61,9 @@ def store_errors(uri: str) -> Iterator[None]:
     """Turns any failure of the store into a `StoreError` that names it."""
     try:
         yield
-    except (MlflowException, OSError) as error:
-        cause = str(error).splitlines()[0]
+    # ImportError: the database's driver is not installed.
+    except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:
+        cause = str(error).partition("\n")[0]
         raise StoreError(
             f"the MLflow store must take reads and writes, but {without_secret(uri)} gave: "
             f"{without_secret(cause)}. Check the server or the disk, then go on with --resume."
@@ -168,7 +174,8 @@ class MlflowTracker:
                 self._client, self._experiment = _open_sqlite(uri, task)
             else:
                 self._client = MlflowClient(tracking_uri=uri)
-                self._experiment = _experiment_id(self._client, task, None)
+                with _few_retries():
+                    self._experiment = _experiment_id(self._client, task, None)
 
     @property
     def experiment_id(self) -> str:
@@ -208,28 +215,26 @@ class MlflowTracker:
             return _record(self._client.get_run(run_id))
 
     def find(
-        self, tags: Mapping[str, str], *, parent: str | None = None, limit: int = 10_000
+        self, tags: Mapping[str, str], *, parent: str | None = None, limit: int | None = None
     ) -> list[Record]:
         """The runs with all these tags, oldest first; deleted ones are left out."""
         wanted = {**tags, **({PARENT: parent} if parent else {})}
         query = " and ".join(f"tags.{key} = '{value}'" for key, value in wanted.items())
         records: list[Record] = []
-        token = None
+        token: str | None = ""
         with store_errors(self.uri), _uncollected():
-            while len(records) < limit:
+            while token is not None and (limit is None or len(records) < limit):
                 page = self._client.search_runs(
                     [self._experiment],
                     query,
                     ViewType.ACTIVE_ONLY,
-                    min(limit, 1000),
+                    PAGE if limit is None else min(limit, PAGE),
                     ["attributes.start_time ASC"],
-                    token,
+                    token or None,
                 )
                 records += [_record(run) for run in page]
-                token = page.token
-                if not token:
-                    break
-        return records
+                token = page.token or None
+        return records[:limit]
 
     def last_step(self, run_id: str, metric: str) -> int:
         """The largest step logged of a metric, or -1."""
@@ -346,6 +351,21 @@ def _uncollected() -> Iterator[None]:
     finally:
         if was_on:
             gc.enable()
+
+
+@contextmanager
+def _few_retries() -> Iterator[None]:
+    """A server that is not there is told within seconds, before anything has begun.
+
+    Later on MLflow tries for minutes, which bridges a restart of the server.
+    """
+    before = os.environ.get(RETRIES)
+    os.environ.setdefault(RETRIES, FIRST_RETRIES)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[RETRIES]
 
 
 def _digest(text: str) -> str:

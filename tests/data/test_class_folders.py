@@ -41,6 +41,20 @@ def test_each_folder_is_a_class(tree):
     assert verify_dataset(SECTION) == []
 
 
+def test_a_copy_in_another_official_part_is_an_error(tree):
+    (tree / "b" / "copy.bmp").write_bytes((tree / "b" / "2.bmp").read_bytes())
+    ids = ["a/1", "a/2", "a/grey", "b/1", "b/2", "b/copy", "b/x/3"]
+    section = {**SECTION, "table": "parts.csv", "parts": True}
+    for part, severity in (("test", "error"), ("train", "warning")):
+        rows = [f"{name},{name},{part if name == 'b/copy' else 'train'}" for name in ids]
+        (tree / "parts.csv").write_text("\n".join(["id,group,part", *rows]) + "\n")
+        (problem,) = verify_dataset(section)
+        assert (problem.file, problem.severity) == ("b/2", severity)
+        assert "b/copy" in problem.found and ("lie in test, train" in problem.found) == (
+            severity == "error"
+        )
+
+
 def test_folders_may_share_a_class(tree, save_picture):
     save_picture(tree / "c" / "1.png", np.ones((4, 4, 3), np.uint8))
     dataset = read_dataset({**SECTION, "classes": {"well": ["b"], "ill": ["c", "a"]}})

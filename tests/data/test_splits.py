@@ -292,6 +292,23 @@ def test_a_held_out_part_that_shares_a_group_is_refused():
         held_out(replace(dataset, groups=(*dataset.groups[:-1], "g00")), seed=0)
 
 
+def test_official_parts_that_share_an_image_are_refused_or_leaky():
+    official = make_official()
+    copied = replace(official, images=(*official.images[:-1], official.images[0]))
+    with pytest.raises(DataError, match=r"lie in several: 0000, 0039\. Take copies out"):
+        held_out(copied, seed=0)
+    twice = replace(official, images=(official.images[12], *official.images[1:]))
+    by_fold = Split(folds="official")
+    for use in (lambda: folds(twice, by_fold), lambda: list(outer(twice, by_fold, None, 0))):
+        with pytest.raises(DataError, match=r"lie in several: 0000, 0012\. Take copies out"):
+            use()
+    assert not is_leaky(twice, by_fold)
+    asked_for = Split(folds="official", group="none")
+    assert is_leaky(replace(twice, groups=()), asked_for)
+    assert not is_leaky(replace(official, groups=()), asked_for)
+    assert split_kind(folds(replace(twice, groups=()), asked_for)) == "leaky"
+
+
 def test_an_image_split_of_80_to_20_is_by_request_and_leaky():
     dataset = make_dataset([0, 0, 0, 1] * 25, [f"g{i // 10}" for i in range(100)])
     split = Split(group="none", test=0.2)

@@ -1,14 +1,17 @@
 """The tracker on a real SQLite store."""
 
 import multiprocessing
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+from mlflow.exceptions import MlflowException
 
 from hemaml.core.dataset import Dataset
 from hemaml.core.errors import StoreError
-from hemaml.tracking.mlflow_tracker import MlflowTracker
+from hemaml.tracking import mlflow_tracker
+from hemaml.tracking.mlflow_tracker import RETRIES, MlflowTracker
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +46,15 @@ def test_a_run_reads_back(tracker, tmp_path):
     (tmp_path / "to").mkdir()
     folder = tracker.download(run.id, "weights", tmp_path / "to")
     assert (folder / "x.bin").read_bytes() == b"123"
+
+
+def test_every_run_is_found_whatever_a_page_holds(tracker, monkeypatch):
+    monkeypatch.setattr(mlflow_tracker, "PAGE", 3)
+    runs = [tracker.start(f"run-{i}", {"kind": "many"}).id for i in range(7)]
+    found = [record.id for record in tracker.find({"kind": "many"})]
+    assert sorted(found) == sorted(runs)
+    for limit in (1, 3, 4, 9):
+        assert [r.id for r in tracker.find({"kind": "many"}, limit=limit)] == found[:limit]
 
 
 def test_metrics_wait_for_a_batch_and_none_is_lost(tracker):
@@ -86,6 +98,35 @@ def test_an_unwritable_store_is_told(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError):
         MlflowTracker(f"sqlite:///{tmp_path / 'file' / 'mlflow.db'}", "task")
+
+
+def test_few_attempts_are_made_to_reach_a_server_that_may_never_have_been_there(monkeypatch):
+    monkeypatch.delenv(RETRIES, raising=False)
+    tried = []
+
+    def unreachable(client, task, artifacts):
+        tried.append(os.environ[RETRIES])
+        raise MlflowException("nobody there")
+
+    monkeypatch.setattr(mlflow_tracker, "_experiment_id", unreachable)
+    with pytest.raises(StoreError, match="nobody there"):
+        MlflowTracker("http://127.0.0.1:9", "task")
+    monkeypatch.setenv(RETRIES, "5")
+    with pytest.raises(StoreError):
+        MlflowTracker("http://127.0.0.1:9", "task")
+    assert tried == ["2", "5"] and os.environ[RETRIES] == "5"
+
+
+def test_a_store_that_is_no_database_is_told(tmp_path):
+    (tmp_path / "mlflow.db").write_text("this is a letter to somebody else, long enough to read")
+    with pytest.raises(StoreError, match="file is not a database"):
+        MlflowTracker(f"sqlite:///{tmp_path / 'mlflow.db'}", "task")
+
+
+def test_a_missing_driver_is_told_without_the_password():
+    with pytest.raises(StoreError, match="No module named .pg8000") as told:
+        MlflowTracker("postgresql+pg8000://me:secret@127.0.0.1:9/runs", "task")
+    assert "secret" not in str(told.value)
 
 
 def write_runs(uri, barrier):
