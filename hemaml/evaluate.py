@@ -3,6 +3,11 @@
 The point is chosen before, on validation parts. Within each split the best step is chosen on the
 split's own validation part; its test part is read once, after training. These runs carry the tag
 `protocol.paper` and can never be promoted: their test parts overlap the promotion's held-out part.
+
+Each score comes with its standard deviation over the splits, and with the 95 % interval of its mean
+from a bootstrap over the groups of the whole data set (images where there are none): in each of the
+draws every split is scored on what the draw has of its test part. The first holds what other splits
+would change, the second what other patients in the test parts would; neither holds both.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,13 +16,18 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
+
 from hemaml.core.dataset import Dataset
 from hemaml.core.errors import ConfigError, TrialError
 from hemaml.core.experiment import Plan, load_experiment
 from hemaml.core.objective import Model, Objective
+from hemaml.core.predictions import Answers
 from hemaml.core.search import Assigned, Outcome, Report
 from hemaml.core.seeding import derive_seed
-from hemaml.core.types import Point
+from hemaml.core.task import Task
+from hemaml.core.tracker import Tracker
+from hemaml.core.types import Float64Array, Point
 from hemaml.data.splits import (
     split_digest,
     split_kind,
@@ -26,6 +36,7 @@ from hemaml.data.splits import (
 from hemaml.engines.workers import evaluate_all
 from hemaml.job import Job
 from hemaml.notes import evaluation_note
+from hemaml.ops.resampling import Interval, group_indices, mean_intervals, resampled_scores
 from hemaml.record import (
     ended_on_error,
     log_inputs,
@@ -37,6 +48,9 @@ from hemaml.record import (
 from hemaml.training import STATUS, interval_metrics
 from hemaml.trial import run_trial
 
+DRAWS = "test_draws.safetensors"
+"""Artifact of a split's run: the scores of its test part in each draw of the bootstrap."""
+
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
@@ -46,6 +60,7 @@ class Evaluation:
         run_id: The run above the splits' runs.
         splits: One mapping of test scores a split.
         scores: Metric to (mean, sample standard deviation) over the splits.
+        intervals: Metric to the 95 % interval of its mean; see the module.
         paper: The figures of the paper, with their source.
         link: Its page in the MLflow UI.
     """
@@ -53,6 +68,7 @@ class Evaluation:
     run_id: str
     splits: Sequence[Mapping[str, float]]
     scores: Mapping[str, tuple[float, float]]
+    intervals: Mapping[str, Interval]
     paper: Mapping[str, str | float]
     link: str
 
@@ -106,18 +122,21 @@ def evaluate(
     with ended_on_error(job.tracker, run):
         run.log_params(params)
         log_inputs(job, run, split_record(job.outer_splits))
-        rows = _score_splits(job, point or {}, seed, workers)
-        scores = mean_and_deviation(rows)
+        done = _train_splits(job, point or {}, seed, workers)
+        rows = [_test_scores(job.tracker.get(outcome.run_id).metrics) for outcome in done]
+        scores, intervals = mean_and_deviation(rows), _intervals(job, done)
         run.log_metrics({f"test/{name}": mean for name, (mean, _) in scores.items()})
         run.log_metrics({f"test/{name}_std": spread for name, (_, spread) in scores.items()})
-        note = evaluation_note(job, scores)
+        run.log_metrics(_test_intervals(intervals))
+        note = evaluation_note(job, scores, intervals)
         run.set_tags({"outcome": "finished", "mlflow.note.content": note})
         run.end("FINISHED")
-    return Evaluation(run.id, rows, scores, plan.experiment.paper, page(job, run.id))
+    paper = plan.experiment.paper
+    return Evaluation(run.id, rows, scores, intervals, paper, page(job, run.id))
 
 
-def _score_splits(job: Job, point: Point, seed: int, workers: int) -> list[dict[str, float]]:
-    """Test scores of each split."""
+def _train_splits(job: Job, point: Point, seed: int, workers: int) -> list[Outcome]:
+    """Trains and scores each split."""
     trials = [
         Assigned(i, point, derive_seed(job.plan.experiment.seed, "outer", seed, i))
         for i in range(len(job.outer_splits))
@@ -127,7 +146,15 @@ def _score_splits(job: Job, point: Point, seed: int, workers: int) -> list[dict[
     if failed:
         told = "; ".join(f"split {i}: {o.ending}: {o.reason}" for i, o in failed)
         raise TrialError(f"every split must train to its end, but {told}.")
-    return [_test_scores(job.tracker.get(outcome.run_id).metrics) for outcome in outcomes]
+    return outcomes
+
+
+def _intervals(job: Job, done: Sequence[Outcome]) -> dict[str, Interval]:
+    """Of the mean of each score over the splits; empty where the task says nothing of them."""
+    if job.plan.objective.task.resampled is None:
+        return {}
+    found = mean_intervals([_load_draws(job.tracker, outcome) for outcome in done])
+    return {name: ends for name, ends in found.items() if np.isfinite(ends).all()}
 
 
 def run_split(job: Job, assigned: Assigned, report: Report) -> Outcome:
@@ -138,31 +165,72 @@ def run_split(job: Job, assigned: Assigned, report: Report) -> Outcome:
     record = job.tracker.get(outcome.run_id)
     if _test_scores(record.metrics):
         return outcome
+    source = outcome.reused_from or outcome.run_id
     with TemporaryDirectory() as folder:
-        source = outcome.reused_from or outcome.run_id
         weights = job.tracker.download(source, "weights", Path(folder))
         model = job.plan.objective.model.load(weights)
-    scores, intervals = score_test(job.plan.objective, model, job.outer_split(assigned.number).test)
+    test = job.outer_split(assigned.number).test
+    answers = test_answers(job.plan.objective, model, test)
+    scores, intervals = score_test(job.plan.objective.task, answers, test)
     run = job.tracker.reopen(outcome.run_id)
     try:
-        run.log_metrics({f"test/{name}": value for name, value in scores.items()} | intervals)
+        run.log_bytes(_draws(job, answers, test), DRAWS)
+        run.log_metrics({f"test/{name}": value for name, value in scores.items()})
+        run.log_metrics(_test_intervals(intervals))
     finally:
         run.end(STATUS[outcome.ending])
     return outcome
 
 
+def test_answers(objective: Objective, model: Model, test: Dataset) -> dict[str, Answers]:
+    """What a model and its views predict for a test part, by the prefix of their scores."""
+    views = {f"{name}/": view(model) for name, view in objective.views.items()}
+    predictors = {"": model, **views}
+    return {name: Answers(seen, test) for name, seen in predictors.items() if seen is not None}
+
+
 def score_test(
-    objective: Objective, model: Model, test: Dataset
-) -> tuple[dict[str, float], dict[str, float]]:
-    """Scores of a model and of its views on a test part, and the ends of their intervals."""
-    task = objective.task
-    scores, intervals = task.score(model, test), dict[str, float]()
-    if task.intervals is not None:
-        intervals = interval_metrics(task.intervals(model, test))
-    for name, view in objective.views.items():
-        if (other := view(model)) is not None:
-            scores |= {f"{name}/{metric}": v for metric, v in task.score(other, test).items()}
-    return scores, {f"test_{name}": value for name, value in intervals.items()}
+    task: Task, answers: Mapping[str, Answers], test: Dataset
+) -> tuple[dict[str, float], dict[str, Interval]]:
+    """Scores of a model and of its views on a test part, and their intervals there."""
+    scores, intervals = dict[str, float](), dict[str, Interval]()
+    for prefix, found in answers.items():
+        scores |= {f"{prefix}{name}": value for name, value in task.score(found, test).items()}
+        if task.intervals is not None:
+            ends = task.intervals(found, test)
+            intervals |= {f"{prefix}{name}": pair for name, pair in ends.items()}
+    return scores, intervals
+
+
+def _draws(job: Job, answers: Mapping[str, Answers], test: Dataset) -> bytes:
+    """The scores of a test part in each draw of the bootstrap over the whole data set."""
+    from safetensors.numpy import save
+
+    data, scores_of = job.data, job.plan.objective.task.resampled
+    if scores_of is None:
+        return save({})
+    place = {name: index for index, name in enumerate(data.ids)}
+    places_N = np.array([place[name] for name in test.ids])
+    group_M = group_indices(data.groups, len(data))
+    drawn = {
+        prefix: resampled_scores(scores_of(found, test), group_M, places_N)
+        for prefix, found in answers.items()
+    }
+    return save(
+        {f"{p}{name}": values_R for p, found in drawn.items() for name, values_R in found.items()}
+    )
+
+
+def _load_draws(tracker: Tracker, outcome: Outcome) -> dict[str, Float64Array]:
+    from safetensors.numpy import load_file
+
+    with TemporaryDirectory() as folder:
+        source = outcome.reused_from or outcome.run_id
+        return load_file(tracker.download(source, DRAWS, Path(folder)))
+
+
+def _test_intervals(intervals: Mapping[str, Interval]) -> dict[str, float]:
+    return {f"test_{name}": value for name, value in interval_metrics(intervals).items()}
 
 
 def _test_scores(metrics: Mapping[str, float]) -> dict[str, float]:

@@ -10,15 +10,26 @@ from hemaml.job import Job
 
 
 def scores_table(
-    scores: Mapping[str, tuple[float, float]], paper: Mapping[str, str | float], heading: str
+    scores: Mapping[str, tuple[float, float]],
+    paper: Mapping[str, str | float],
+    heading: str,
+    intervals: Mapping[str, tuple[float, float]] | None = None,
 ) -> list[str]:
     """Lines of a Markdown table: metric, mean, deviation, and the paper's figure beside ours."""
-    lines = [f"| {heading} | mean | deviation | paper |", "| --- | ---: | ---: | ---: |"]
+    heads = [heading, "mean", "deviation", *(["95 % interval"] if intervals else []), "paper"]
+    lines = [f"| {' | '.join(heads)} |", f"| --- |{' ---: |' * (len(heads) - 1)}"]
     for name, (mean, deviation) in scores.items():
-        lines.append(f"| {name} | {mean:.4f} | {deviation:.4f} | {paper.get(name, '')} |")
+        ends = [told(intervals.get(name))] if intervals else []
+        cells = [name, f"{mean:.4f}", f"{deviation:.4f}", *ends, str(paper.get(name, ""))]
+        lines.append(f"| {' | '.join(cells)} |")
     if source := paper.get("source"):
         lines += ["", f"Paper: {source}. Its splits are others, so it is a neighbour, not a rival."]
     return lines
+
+
+def told(interval: tuple[float, float] | None) -> str:
+    """An interval as tables show it; empty where there is none."""
+    return "" if interval is None else f"{interval[0]:.4f} to {interval[1]:.4f}"
 
 
 def sweep_note(
@@ -55,7 +66,11 @@ def sweep_note(
     )
 
 
-def evaluation_note(job: Job, scores: Mapping[str, tuple[float, float]]) -> str:
+def evaluation_note(
+    job: Job,
+    scores: Mapping[str, tuple[float, float]],
+    intervals: Mapping[str, tuple[float, float]],
+) -> str:
     """An evaluation's description in Markdown: the protocol, the scores, the parts."""
     num, split = len(job.outer_splits), job.plan.experiment.split
     if split.folds == "official":
@@ -65,7 +80,10 @@ def evaluation_note(job: Job, scores: Mapping[str, tuple[float, float]]) -> str:
         shares = f"{1 - OUTER_VAL - split.test:.0%} train, {OUTER_VAL:.0%} validation"
         how = f"{num} random splits into {shares} and {split.test:.0%} test"
     protocol = f"**Protocol.** {how}; each test part scored once."
-    table = scores_table(scores, job.plan.experiment.paper, "test")
+    if intervals:
+        units = "groups" if job.data.groups else "images"
+        protocol += f" Deviations are over splits, intervals by bootstrap over {units}."
+    table = scores_table(scores, job.plan.experiment.paper, "test", intervals)
     return "\n".join([protocol, "", *table, "", *split_lines(job, job.outer_splits)])
 
 

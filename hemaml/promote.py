@@ -6,7 +6,7 @@ the candidate's experiment decide. See `hemaml.core.gates` and `hemaml.core.judg
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Literal
 
@@ -19,9 +19,9 @@ from hemaml.core.experiment import Plan
 from hemaml.core.gates import BY_CLASS, BY_GROUP, RECORDED
 from hemaml.core.judge import Check, Evidence, Side, Verdict, complete, judge
 from hemaml.core.notify import notify
-from hemaml.core.objective import Predictor, load_objective
+from hemaml.core.objective import load_objective
+from hemaml.core.predictions import Answers
 from hemaml.core.tracker import Run
-from hemaml.core.types import Float32Array, UInt8Array
 from hemaml.record import ended_on_error, stored_plan
 from hemaml.registering import candidate, params_of
 from hemaml.tracking.logged_model import parity
@@ -64,18 +64,6 @@ class Promotion:
     def passed(self) -> bool:
         """Whether the alias moved, or would have moved."""
         return self.outcome != "refused"
-
-
-class _Answers:
-    """What a model predicts for one data set, as a predictor of just that set."""
-
-    def __init__(self, model: Predictor, data: Dataset) -> None:
-        self._found = model.predict(data.images)
-
-    def predict(self, images: Sequence[UInt8Array]) -> list[Float32Array]:
-        """The stored answers, whatever is asked; it is asked for the one set."""
-        assert len(images) == len(self._found)
-        return self._found
 
 
 def promote(
@@ -191,9 +179,9 @@ def _evidence(
     return evidence, {**scores, **ends}
 
 
-def _side(tracker: MlflowTracker, held: Dataset, version: Version) -> tuple[Side, _Answers]:
+def _side(tracker: MlflowTracker, held: Dataset, version: Version) -> tuple[Side, Answers]:
     objective = load_objective(version.tags["objective"])
-    answers = _Answers(objective.model.load(tracker.model_weights(version.uri)), held)
+    answers = Answers(objective.model.load(tracker.model_weights(version.uri)), held)
     task = objective.task
     metrics = tracker.get(version.run_id).metrics
     recorded = {name: metrics[name] for name in RECORDED if name in metrics}

@@ -19,12 +19,12 @@ from hemaml.core.experiment import Plan, plan_from
 from hemaml.core.objective import objective_names
 from hemaml.core.provenance import environment, git_state, is_gone, this_process
 from hemaml.core.search import Ending
-from hemaml.core.tracker import Record, Run, Tracker
+from hemaml.core.tracker import Record, Run, Tracker, is_registered
 from hemaml.core.types import Point
 from hemaml.data.splits import is_leaky, split_digest, split_kind
 from hemaml.explain import Picture, pictures
 from hemaml.job import Job
-from hemaml.tracking.mlflow_tracker import MlflowTracker, is_registered
+from hemaml.tracking.mlflow_tracker import MlflowTracker
 from hemaml.tracking.views import run_page, ui_address
 from hemaml.training import STATUS, is_curve
 

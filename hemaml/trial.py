@@ -6,13 +6,11 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 
-from hemaml.core.errors import (
-    StoreError,
-)
+from hemaml.core.errors import ConfigError, StoreError
 from hemaml.core.identity import trial_key
 from hemaml.core.search import Assigned, Outcome, Report
 from hemaml.core.task import Fold
-from hemaml.core.tracker import Record, Run
+from hemaml.core.tracker import Record, Run, is_registered
 from hemaml.core.types import Frozen
 from hemaml.data.splits import is_leaky, split_digest
 from hemaml.job import Job
@@ -28,6 +26,7 @@ def run_trial(job: Job, assigned: Assigned, report: Report) -> Outcome:
         StoreError: The tracking store or the disk cannot be used: no trial could succeed.
         DataError: The data cannot be read.
         GoalError: The sweep optimises a metric that does not exist.
+        ConfigError: A registered model that it starts from has learned from images it is scored on.
     """
     params = job.plan.params(assigned.point)
     seed, folds = job.seed_of(assigned), job.folds_of(assigned)
@@ -42,6 +41,7 @@ def run_trial(job: Job, assigned: Assigned, report: Report) -> Outcome:
     mine = _run_of(job, assigned, key)
     if mine is not None and mine.tags.get("outcome") == "finished":
         return _recorded(job, mine, key)  # its end was not heard by the study
+    _check_lineage(job, params, assigned)
     num_params = job.plan.objective.size(params)
     run = _reopen(job, mine) if mine else _start(job, assigned, params, folds, seed, key)
     run.log_params(params.model_dump(mode="json", by_alias=True))
@@ -63,6 +63,30 @@ def run_trial(job: Job, assigned: Assigned, report: Report) -> Outcome:
     outcome = _end(run, outcome, excess)
     shutil.rmtree(training.folder, ignore_errors=True)  # last: until then it may be needed
     return outcome
+
+
+def _check_lineage(job: Job, params: Frozen, assigned: Assigned) -> None:
+    """No image is scored from which a registered model has learned that a parameter names."""
+    values = filter(is_registered, params.model_dump(mode="json").values())
+    for uri in values:
+        images = _scored_images(job, assigned)
+        if seen := len(images & job.tracker.trained_on(uri)):
+            raise ConfigError(
+                "a model that another starts from must not have learned from images that are "
+                f"scored, but {uri} has from {seen} of {len(images)} (validation, and test or "
+                "held-out part). Use the split of its training, a model that was trained on other "
+                "data, or other weights."
+            )
+
+
+def _scored_images(job: Job, assigned: Assigned) -> frozenset[str]:
+    """Digests of the images of the validation parts, and of the test or the held-out part."""
+    if job.outer is not None:
+        last = job.outer_split(assigned.number).test
+    else:
+        last = job.plan.objective.task.held_out(job.data)[1]
+    parts = [*(fold.val for fold in job.folds_of(assigned)), last]
+    return frozenset(content for part in parts for content in part.contents())
 
 
 def _run_of(job: Job, assigned: Assigned, key: str) -> Record | None:

@@ -2,9 +2,11 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 import hemaml
+from hemaml.cli.show import print_scores
 from hemaml.core.errors import ConfigError
 from hemaml.core.experiment import plan_from
 from hemaml.core.settings import tracking_uri
@@ -58,3 +60,49 @@ def test_random_splits_are_five(plan):
     result = hemaml.evaluate(plan())
     assert len(result.splits) == 5
     assert record_of(result).tags["split.kind"] == "grouped"
+
+
+@pytest.fixture
+def scored(plan, stub, monkeypatch):
+    """A plan whose score is the share of images with class 1, which depends on the test part."""
+
+    def resampled(model, data):
+        labels = np.array(data.labels)
+        return lambda weights_NR: {"score": labels @ weights_NR / weights_NR.sum(axis=0)}
+
+    task = replace(
+        stub.objective.task,
+        score=lambda model, data: {"score": float(np.mean(data.labels))},
+        intervals=lambda model, data: {"score": (0.25, 0.75)},
+        resampled=resampled,
+    )
+    views = {"twin": lambda model: model, "none": lambda model: None}
+    monkeypatch.setattr(stub, "objective", replace(stub.objective, task=task, views=views))
+    return plan
+
+
+def test_means_have_intervals_over_groups_printed_and_logged(scored, capsys):
+    result = hemaml.evaluate(scored(test=0.4), splits=3)
+    low, high = result.intervals["score"]
+    mean, deviation = result.scores["score"]
+    assert low < mean < high
+    record = record_of(result)
+    assert [record.metrics[f"test_ci/score_{end}"] for end in ("low", "high")] == [low, high]
+    line = f"| score | {mean:.4f} | {deviation:.4f} | {low:.4f} to {high:.4f} | 0.5 |"
+    assert line in record.tags["mlflow.note.content"]
+    # A model's views are scored and have intervals as it has; a view that is absent has none.
+    assert result.intervals.keys() == {"score", "twin/score"}
+    assert result.intervals["twin/score"] == (low, high)
+    tracker = MlflowTracker(tracking_uri(), "stub")
+    for split in tracker.find({"kind": "split"}, parent=result.run_id):
+        assert split.metrics["test_ci/twin/score_low"] == 0.25
+    print_scores("Test", result.scores, result.paper, result.intervals)
+    assert f"{low:.4f} to {high:.4f}" in capsys.readouterr().out
+
+
+def test_an_equal_evaluation_takes_over_the_draws_too(scored, stub):
+    first = hemaml.evaluate(scored(test=0.4), splits=3)
+    trained = len(stub.trained)
+    again = hemaml.evaluate(scored(test=0.4), splits=3)
+    assert len(stub.trained) == trained
+    assert (again.intervals, again.scores) == (first.intervals, first.scores)

@@ -146,5 +146,6 @@ def evaluate(
         keep = [text.partition("=")[0].removeprefix("params.") for text in set_ or []]
         point = recorded_point(plan, sweep_id=sweep_id, run_id=run_id, keep=keep)
     result = hemaml.evaluate(plan, point=point, splits=splits, seed=seed, workers=workers)
-    print_scores(f"Test parts of {len(result.splits)} outer splits", result.scores, result.paper)
+    title = f"Test parts of {len(result.splits)} outer splits"
+    print_scores(title, result.scores, result.paper, result.intervals)
     print(f"run {result.run_id}; look at it with `hemaml ui` at {result.link}")

@@ -20,17 +20,29 @@ def print_table(columns: list[str], rows: list[list[str]], title: str = "") -> N
 
 
 def print_scores(
-    title: str, scores: Mapping[str, tuple[float, float]], paper: Mapping[str, str | float]
+    title: str,
+    scores: Mapping[str, tuple[float, float]],
+    paper: Mapping[str, str | float],
+    intervals: Mapping[str, tuple[float, float]] | None = None,
 ) -> None:
-    """Mean and deviation, beside the paper's figures where there are any."""
+    """Mean and deviation, with intervals and beside the paper's figures where there are any."""
+    from hemaml.notes import told
+
+    columns = ["metric", "mean", "deviation"]
+    columns += ["95 % interval"] if intervals else []
+    columns += ["paper"] if paper else []
     rows = [
-        [name, f"{mean:.4f}", f"{deviation:.4f}", *([str(paper.get(name, ""))] if paper else [])]
+        [
+            name,
+            f"{mean:.4f}",
+            f"{deviation:.4f}",
+            *([told(intervals.get(name))] if intervals else []),
+            *([str(paper.get(name, ""))] if paper else []),
+        ]
         for name, (mean, deviation) in headline(scores).items()
     ]
     if rows:
-        print_table(
-            ["metric", "mean", "deviation", *(["paper"] if paper else [])], rows, title=title
-        )
+        print_table(columns, rows, title=title)
     if source := paper.get("source"):
         print(f"paper: {source}; its splits are others")
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from hemaml.core.comparison import Comparison
 from hemaml.core.dataset import Dataset
-from hemaml.core.types import UInt8Array
+from hemaml.core.types import Float64Array, UInt8Array
 
 if TYPE_CHECKING:
     from hemaml.core.experiment import Split
@@ -65,6 +65,8 @@ class Task:
         usual_data: Name of the data set whose models are registered under the task's own name.
         intervals: A model and a data set to the 95 % interval (low, high) of each metric, NaN
             where undefined; None for a task without.
+        resampled: A model and a data set of N images to a function of N x R weights, how often each
+            image is in a set, that gives R values of each metric; None for a task without.
     """
 
     name: str
@@ -82,3 +84,7 @@ class Task:
     minimized: frozenset[str] = frozenset()
     usual_data: str = ""
     intervals: Callable[["Predictor", Dataset], dict[str, tuple[float, float]]] | None = None
+    resampled: (
+        Callable[["Predictor", Dataset], Callable[[Float64Array], Mapping[str, Float64Array]]]
+        | None
+    ) = None

@@ -24,6 +24,15 @@ class Record:
     end_ms: int = 0
 
 
+REGISTERED = "models:/"
+"""How URIs of registered models begin."""
+
+
+def is_registered(value: object) -> bool:
+    """Whether a parameter's value is the URI of a registered model."""
+    return isinstance(value, str) and value.startswith(REGISTERED)
+
+
 class Run(Protocol):
     """A run that is being written, by one process at a time.
 
@@ -92,6 +101,9 @@ class Tracker(Protocol):
 
     def model_weights(self, uri: str) -> Path:
         """Folder of the weights of a registered model, copied here once."""
+
+    def trained_on(self, uri: str) -> frozenset[str]:
+        """Digests of the images that a registered model, and those it began from, learned from."""
 
     def download(self, run_id: str, path: str, folder: Path) -> Path:
         """Copies an artifact into `folder`; returns where it is."""

@@ -18,10 +18,11 @@ def split_table(splits: Sequence[Fold | Outer], classes: Sequence[str]) -> list[
         splits: As a run uses them.
         classes: Names of the data's labels where it classifies images; empty where not.
     """
+    grouped = any(part.groups for part in parts_of(splits[0]).values())
     lines = [
         f"**Split.** {KIND_IN_WORDS[split_kind(splits)]}",
         "",
-        "| part | images | groups | images by class |",
+        f"| part | images | groups | images by class{' (of groups)' if grouped else ''} |",
         "| --- | ---: | ---: | --- |",
     ]
     for index, split in enumerate(splits[:MOST_SPLITS]):
@@ -38,6 +39,10 @@ def _groups(part: Dataset) -> str:
 
 
 def _classes(part: Dataset, classes: Sequence[str]) -> str:
-    counts = Counter(part.labels)
-    names = [classes[i] if i < len(classes) else f"type {i}" for i in sorted(counts)]
-    return ", ".join(f"{n} {counts[i]}" for n, i in zip(names, sorted(counts), strict=True))
+    images = Counter(part.labels)
+    groups = Counter(label for label, _ in set(zip(part.labels, part.groups, strict=False)))
+    told = []
+    for label in sorted(images):
+        name = classes[label] if label < len(classes) else f"type {label}"
+        told.append(f"{name} {images[label]}{f' ({groups[label]})' if groups else ''}")
+    return ", ".join(told)

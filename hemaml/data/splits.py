@@ -252,8 +252,8 @@ def split_record(splits: Sequence[Fold | Outer]) -> dict[str, object]:
     """What is stored as the artifact of a split, as JSON values.
 
     `digest`, `kind` (see `split_kind`), and for each split and part (`train`, `val`, `test`) its
-    `ids`, and the numbers of `items` and `groups` (None where the data has no groups) in all and
-    by class of `Dataset.labels`.
+    `ids`, the digests of its images as `contents`, and the numbers of `items` and `groups` (None
+    where the data has no groups) in all and by class of `Dataset.labels`.
     """
     return {
         "digest": split_digest(splits),
@@ -281,6 +281,7 @@ def _part_record(part: Dataset) -> dict[str, object]:
         by_label[label].append(index)
     return {
         "ids": sorted(part.ids),
+        "contents": sorted(part.contents()),
         **numbers(range(len(part))),
         "classes": {str(label): numbers(by_label[label]) for label in sorted(by_label)},
     }

@@ -35,6 +35,7 @@ Letters: N images, C classes, G groups, R resamples, U distinct probabilities, B
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,9 +45,10 @@ from hemaml.core.types import Float32Array, Float64Array, Int64Array
 from hemaml.ops.resampling import (
     RESAMPLES,
     Interval,
+    SetScores,
     group_indices,
     percentile_interval,
-    resamples,
+    resampled_scores,
 )
 
 SCORES = (
@@ -99,17 +101,27 @@ def bootstrap_intervals(
         DataError: No images.
     """
     outcome = checked_outcome(probabilities, labels)
-    columns: dict[str, list[Float64Array]] = {name: [] for name in SCORES}
-    for weights_NR in resamples(group_indices(groups, len(outcome.labels)), num=num, seed=seed):
-        for name, values_R in _scores(outcome, weights_NR).items():
-            columns[name].append(values_R)
+    group_N = group_indices(groups, len(outcome.labels))
+    found = resampled_scores(partial(_scores, outcome), group_N, num=num, seed=seed)
     once = classification_scores(probabilities, labels)
     return {
-        name: percentile_interval(np.concatenate(values))
-        if np.isfinite(once[name])
-        else (np.nan, np.nan)
-        for name, values in columns.items()
+        name: percentile_interval(values_R) if np.isfinite(once[name]) else (np.nan, np.nan)
+        for name, values_R in found.items()
     }
+
+
+def set_scores(probabilities: Float32Array, labels: Sequence[int] | Int64Array) -> SetScores:
+    """All scores of R sets, by how often each image is in one.
+
+    Args:
+        probabilities: N x C, rows of sum 1.
+        labels: N class indices.
+
+    Raises:
+        ConfigError: The arrays do not fit each other.
+        DataError: No images.
+    """
+    return partial(_scores, checked_outcome(probabilities, labels))
 
 
 def score_of_resamples(

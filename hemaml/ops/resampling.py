@@ -6,7 +6,8 @@ often it is in. What is scored with one sequence of resamples is paired.
 Letters: N images, G groups, R resamples.
 """
 
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -18,6 +19,8 @@ AT_ONCE = 1 << 21
 """Weights (images times resamples) that are worked on at once, to stay in a processor's cache."""
 
 Interval = tuple[float, float]
+SetScores = Callable[[Float64Array], Mapping[str, Float64Array]]
+"""N x R weights, how often each image is in a set, to R scores by name."""
 
 
 def group_indices(groups: Sequence[str], count: int) -> Int64Array:
@@ -53,6 +56,36 @@ def resamples(
         yield _drawn(num_groups, min(step, num - first), rng)[group_N]
 
 
+def resampled_scores(
+    scores: SetScores,
+    group_M: Int64Array,
+    places_N: Int64Array | slice = slice(None),
+    *,
+    num: int = RESAMPLES,
+    seed: int = 0,
+) -> dict[str, Float64Array]:
+    """R scores of N images, while the groups of a larger set of M are drawn.
+
+    Parts of one set that are scored in turns thus see the same draws, and can be averaged draw by
+    draw, though they share groups. NaN where a draw has no image of the part.
+
+    Args:
+        scores: Of the N images.
+        group_M: Results of `group_indices` for the larger set.
+        places_N: Where the images are in it.
+        num: Resamples, R.
+        seed: Fixes them.
+    """
+    columns: dict[str, list[Float64Array]] = defaultdict(list)
+    for weights_MR in resamples(group_M, num=num, seed=seed):
+        weights_NR = weights_MR[places_N]
+        empty_R = ~weights_NR.any(axis=0)
+        weights_NR[:, empty_R] = 1  # scored like the others, then blotted out
+        for name, values_R in scores(weights_NR).items():
+            columns[name].append(np.where(empty_R, np.nan, values_R))
+    return {name: np.concatenate(parts) for name, parts in columns.items()}
+
+
 def percentile_interval(values_R: Float64Array, *, tail: float = 0.025) -> Interval:
     """The middle of what is defined of R scores, without a share of `tail` on either side."""
     defined = values_R[np.isfinite(values_R)]
@@ -60,6 +93,20 @@ def percentile_interval(values_R: Float64Array, *, tail: float = 0.025) -> Inter
         return np.nan, np.nan
     low, high = np.percentile(defined, [100 * tail, 100 * (1 - tail)])
     return float(low), float(high)
+
+
+def mean_intervals(parts: Sequence[Mapping[str, Float64Array]]) -> dict[str, Interval]:
+    """The 95 % interval of the mean of each score over parts that were scored on the same draws.
+
+    Draws in which a score of a part is undefined are left out.
+
+    Args:
+        parts: Results of `resampled_scores`; a score that is not in all of them has no interval.
+    """
+    names = [name for name in parts[0] if all(name in part for part in parts)]
+    return {
+        name: percentile_interval(np.mean([part[name] for part in parts], axis=0)) for name in names
+    }
 
 
 def _drawn(num_groups: int, num: int, rng: np.random.Generator) -> Float64Array:

@@ -7,8 +7,8 @@ The scores and their means are defined at the top of `hemaml.ops.scores`, interv
 Letters: N images, C classes, K scores by class, R resamples.
 """
 
-from collections import defaultdict
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from hemaml.ops.resampling import (
     Interval,
     group_indices,
     percentile_interval,
-    resamples,
+    resampled_scores,
 )
 from hemaml.ops.scores import PERFECT, SCORES, ScoredImages, overlap_scores
 
@@ -64,12 +64,9 @@ def segmentation_intervals(
     Raises:
         ConfigError: Neither none nor N groups.
     """
-    count = len(images.per_image)
-    columns = defaultdict(list)
-    for weights_NR in resamples(group_indices(groups, count), num=num, seed=seed):
-        for name, values_R in set_scores(images, weights_NR).items():
-            columns[name].append(values_R)
-    return {name: percentile_interval(np.concatenate(parts)) for name, parts in columns.items()}
+    group_N = group_indices(groups, len(images.per_image))
+    found = resampled_scores(partial(set_scores, images), group_N, num=num, seed=seed)
+    return {name: percentile_interval(values_R) for name, values_R in found.items()}
 
 
 def compare_segmentations(

@@ -22,11 +22,12 @@ from hemaml.ops.classification_scores import (
     checked_outcome,
     classification_scores,
     score_of_resamples,
+    set_scores,
 )
 from hemaml.ops.delong import compare_auc
 from hemaml.ops.paired import compare_correct
 from hemaml.ops.paired_bootstrap import compare_resampled
-from hemaml.ops.resampling import Interval
+from hemaml.ops.resampling import Interval, SetScores
 
 HELD_OUT_SEED = 0
 PRIMARY = "auc"
@@ -121,6 +122,19 @@ def intervals(model: Predictor, data: Dataset) -> dict[str, Interval]:
     return bootstrap_intervals(probabilities, data.labels, data.groups)
 
 
+def resampled(model: Predictor, data: Dataset) -> SetScores:
+    """All scores as a function of how often each image is in a set; the model predicts once.
+
+    Args:
+        model: As for `score`.
+        data: Images with labels.
+
+    Raises:
+        DataError: The data has no images, no labels, or masks.
+    """
+    return set_scores(predicted_probabilities(model, data), data.labels)
+
+
 def compare(candidate: Predictor, champion: Predictor, data: Dataset, metric: str) -> Comparison:
     """The candidate against the champion, by any score of `hemaml.ops.classification_scores`.
 
@@ -210,5 +224,6 @@ def classification_task(name: str) -> Task:
         by_class=by_class,
         by_group=by_group,
         intervals=intervals,
+        resampled=resampled,
         figures=("classification", "projection"),
     )

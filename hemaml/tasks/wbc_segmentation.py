@@ -6,6 +6,8 @@ nucleus. `dice_with_background` is the same over all three classes; papers rarel
 two they print.
 """
 
+from functools import partial
+
 import numpy as np
 
 from hemaml.core.comparison import Comparison
@@ -16,7 +18,7 @@ from hemaml.core.task import Task
 from hemaml.core.types import Float64Array, UInt8Array
 from hemaml.data import splits
 from hemaml.data.reading import read_dataset
-from hemaml.ops.resampling import Interval
+from hemaml.ops.resampling import Interval, SetScores
 from hemaml.ops.scores import (
     ScoredImages,
     confusions,
@@ -29,6 +31,7 @@ from hemaml.ops.segmentation_sets import (
     check_metric,
     compare_segmentations,
     segmentation_intervals,
+    set_scores,
 )
 
 CLASSES = ("background", "cytoplasm", "nucleus")
@@ -62,6 +65,19 @@ def intervals(model: Predictor, data: Dataset) -> dict[str, Interval]:
         DataError: The data set has no masks, other classes, or no images.
     """
     return segmentation_intervals(_scored(model, data), data.groups)
+
+
+def resampled(model: Predictor, data: Dataset) -> SetScores:
+    """All scores as a function of how often each image is in a set; the model predicts once.
+
+    Args:
+        model: As for `score`.
+        data: Images with masks.
+
+    Raises:
+        DataError: The data set has no masks, other classes, or no images.
+    """
+    return partial(set_scores, _scored(model, data))
 
 
 def compare(candidate: Predictor, champion: Predictor, data: Dataset, metric: str) -> Comparison:
@@ -170,4 +186,5 @@ task = Task(
     by_group=by_group,
     figures=("overlay", "per_class"),
     intervals=intervals,
+    resampled=resampled,
 )

@@ -30,7 +30,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from hemaml.core.dataset import Dataset
 from hemaml.core.errors import StoreError
 from hemaml.core.settings import cache_root
-from hemaml.core.tracker import Record, Status
+from hemaml.core.tracker import REGISTERED, Record, Status, is_registered
 
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 # Each table and version that it creates; faults with their tracebacks, which become `StoreError`s.
@@ -48,7 +48,6 @@ PARAM_CHARS = 6000
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 """Makes the UI open on runs, charts and models instead of chats."""
 PARENT = "mlflow.parentRunId"
-REGISTERED = "models:/"
 WEIGHTS = "weights"
 """Name, in a logged model, of the folder that a model was saved to."""
 CANDIDATE = "candidate"
@@ -68,11 +67,6 @@ def store_errors(uri: str) -> Iterator[None]:
             f"the MLflow store must take reads and writes, but {without_secret(uri)} gave: "
             f"{without_secret(cause)}. Check the server or the disk, then go on with --resume."
         ) from error
-
-
-def is_registered(value: object) -> bool:
-    """Whether a parameter's value is the URI of a registered model."""
-    return isinstance(value, str) and value.startswith(REGISTERED)
 
 
 def without_secret(text: str) -> str:
@@ -296,6 +290,25 @@ class MlflowTracker:
                 if not target.is_dir():
                     self._copy_weights(name, version, target)
         return target
+
+    def trained_on(self, uri: str) -> frozenset[str]:
+        """Digests of the images that a registered model, and those it began from, learned from.
+
+        Args:
+            uri: `models:/name/version` or `models:/name@alias`.
+
+        Raises:
+            StoreError: There is no such model, or its run names no split.
+        """
+        name, _, number = self.fixed_version(uri).removeprefix(REGISTERED).partition("/")
+        with store_errors(self.uri):
+            version = self._client.get_model_version(name, number)
+        assert version.run_id, "hemaml registers models of runs"
+        split = json.loads(self.read_text(version.run_id, "split.json"))
+        # Of several folds, the model of the first is the one that is kept.
+        images = frozenset(split["splits"][0]["train"]["contents"])
+        older = {value for value in version.tags.values() if is_registered(value)}
+        return images.union(*(self.trained_on(value) for value in older))
 
     def _copy_weights(self, name: str, version: str, target: Path) -> None:
         with tempfile.TemporaryDirectory(dir=target.parent) as folder:

@@ -20,7 +20,8 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from hemaml.core.errors import ConfigError, Overtaken, UnknownName
-from hemaml.tracking.mlflow_tracker import REGISTERED, store_errors
+from hemaml.core.tracker import REGISTERED
+from hemaml.tracking.mlflow_tracker import store_errors
 
 CHAMPION, PREVIOUS, CHALLENGER = "champion", "previous", "challenger"
 CLAIM = "hemaml.claim"

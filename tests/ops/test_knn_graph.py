@@ -68,6 +68,7 @@ def test_there_must_be_enough_others(k):
         assert nearest(rows(), rows(), k).indices.shape == (120, 120)
 
 
+@pytest.mark.slow  # the descent compiles for half a minute
 def test_beyond_the_stated_size_the_search_is_approximate():
     unit = unit_rows(np.random.default_rng(0).standard_normal((900, 8)).astype(np.float32))
     exact, found = knn_graph(unit, 8), knn_graph(unit, 8, exact_up_to=500)

@@ -29,7 +29,7 @@ from hemaml.core.task import Fold
 from hemaml.core.types import Float32Array, Float64Array, Frozen, Int64Array, UInt8Array
 from hemaml.nn.backbones import Backbone, Loaded, architecture_of, load_backbone
 from hemaml.nn.parameters import count_unbuilt
-from hemaml.nn.weights import state_digest
+from hemaml.nn.weights import file_digest, state_digest
 from hemaml.objectives.leukemia._features import Extractor, Kind, num_features
 from hemaml.ops.kernel_machine import CONSTANT, DEGREE, Kernel, KernelMachine, Standardised
 from hemaml.tasks import leukemia
@@ -208,6 +208,11 @@ def fit(params: Params, fold: Fold, context: Context) -> Iterator[Step]:
     yield Step(0, metrics, model, lambda: {"done": True})
 
 
+def files(params: Params) -> str:
+    """Digest of the file that `weights` names, where embeddings need it."""
+    return file_digest(params.weights) if params.features == "embeddings" else ""
+
+
 def _extractor(params: Params, context: Context) -> Extractor:
     loaded = None
     if params.features == "embeddings":
@@ -354,6 +359,7 @@ objective = Objective(
     model=SvmModel,
     fit=fit,
     size=size,
+    files=files,
     examples=(
         {"size": 32},
         {"features": "hog", "size": 48, "kernel": "linear", "pca": 4},
