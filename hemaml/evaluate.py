@@ -26,6 +26,7 @@ from hemaml.data.splits import (
 from hemaml.engines.workers import evaluate_all
 from hemaml.job import Job
 from hemaml.notes import evaluation_note
+from hemaml.overview import described
 from hemaml.record import (
     ended_on_error,
     log_inputs,
@@ -96,6 +97,7 @@ def evaluate(
     tags = {
         **run_tags(job),
         "kind": "evaluation",
+        "outcome": "running",
         "protocol.paper": "true",
         "splits": num,
         "split.kind": kind,
@@ -103,7 +105,8 @@ def evaluate(
     }
     run = job.tracker.start(f"{plan.experiment.name}-evaluation", tags)
     job = job.but(parent=run.id)
-    with ended_on_error(job.tracker, run):
+    with described(job.tracker), ended_on_error(job.tracker, run):
+        run.log_dataset(job.data, "outer splits")
         run.log_params(params)
         log_inputs(job, run, split_record(job.outer_splits))
         rows = _score_splits(job, point or {}, seed, workers)

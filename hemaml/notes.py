@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from hemaml.core.markdown import markdown_table
 from hemaml.core.task import Fold, Outer
 from hemaml.data.split_table import split_table
 from hemaml.data.splits import OUTER_VAL
@@ -12,13 +13,23 @@ from hemaml.job import Job
 def scores_table(
     scores: Mapping[str, tuple[float, float]], paper: Mapping[str, str | float], heading: str
 ) -> list[str]:
-    """Lines of a Markdown table: metric, mean, deviation, and the paper's figure beside ours."""
-    lines = [f"| {heading} | mean | deviation | paper |", "| --- | ---: | ---: | ---: |"]
-    for name, (mean, deviation) in scores.items():
-        lines.append(f"| {name} | {mean:.4f} | {deviation:.4f} | {paper.get(name, '')} |")
+    """Lines of a Markdown table: metric, mean and deviation, and the paper's figure beside ours."""
+    rows = [(name, plus_minus(*found), paper.get(name, "")) for name, found in scores.items()]
+    lines = markdown_table([heading, "mean ± deviation", "paper"], rows)
     if source := paper.get("source"):
         lines += ["", f"Paper: {source}. Its splits are others, so it is a neighbour, not a rival."]
     return lines
+
+
+def plus_minus(mean: float, deviation: float) -> str:
+    """As in `0.9523 ± 0.0018`."""
+    return f"{mean:.4f} ± {deviation:.4f}"
+
+
+def point_text(point: Mapping[str, object]) -> str:
+    """As in `lr = 0.02, conv = gin`."""
+    texts = {n: f"{v:.4g}" if isinstance(v, float) else str(v) for n, v in point.items()}
+    return ", ".join(f"{name} = {text}" for name, text in texts.items())
 
 
 def sweep_note(
@@ -26,17 +37,16 @@ def sweep_note(
     trials: Sequence[Searched],
     winner: Searched | None,
     confirmed: Mapping[str, tuple[float, float]],
+    pages: Mapping[str, str],
 ) -> str:
-    """A sweep's description in Markdown: the question, and the answer once there is one."""
+    """A sweep's description in Markdown: the question, the answer once there is one, and pages."""
     experiment = job.plan.experiment
     lines = [f"**Question.** {experiment.question}", ""]
+    look = ["**Look at** " + ", ".join(f"[{name}]({page})" for name, page in pages.items()), ""]
     if winner is None:
         state = "No trial finished." if trials else "The sweep is running."
-        return "\n".join([*lines, f"**Answer.** {state}", "", *split_lines(job, job.folds)])
-    chosen = ", ".join(
-        f"{name} = {value:.4g}" if isinstance(value, float) else f"{name} = {value}"
-        for name, value in winner.point.items()
-    )
+        lines += [f"**Answer.** {state}", "", *look]
+        return "\n".join([*lines, *split_lines(job, job.folds)])
     goals = [goal.metric for goal in job.plan.goals]
     wanted = list(dict.fromkeys([*goals, *experiment.paper]))
     wanted += [f"{view}/{name}" for view in job.plan.objective.views for name in wanted]
@@ -44,10 +54,11 @@ def sweep_note(
     return "\n".join(
         [
             *lines,
-            f"**Answer.** Best of {len(trials)} trials: {chosen}. Retrained over "
+            f"**Answer.** Best of {len(trials)} trials: {point_text(winner.point)}. Retrained over "
             f"{experiment.sweep.confirm_seeds} seeds, on the validation part of {job.data.name}; "
             "the held-out part is untouched.",
             "",
+            *look,
             *scores_table(shown, experiment.paper, "validation"),
             "",
             *split_lines(job, job.folds),
@@ -56,7 +67,8 @@ def sweep_note(
 
 
 def evaluation_note(job: Job, scores: Mapping[str, tuple[float, float]]) -> str:
-    """An evaluation's description in Markdown: the protocol, the scores, the parts."""
+    """An evaluation's description in Markdown: question, answer, protocol, scores, parts."""
+    experiment = job.plan.experiment
     num, split = len(job.outer_splits), job.plan.experiment.split
     if split.folds == "official":
         how = f"{num} official folds, each the test part once; {split.val:.0%} of the others"
@@ -64,9 +76,18 @@ def evaluation_note(job: Job, scores: Mapping[str, tuple[float, float]]) -> str:
     else:
         shares = f"{1 - OUTER_VAL - split.test:.0%} train, {OUTER_VAL:.0%} validation"
         how = f"{num} random splits into {shares} and {split.test:.0%} test"
-    protocol = f"**Protocol.** {how}; each test part scored once."
-    table = scores_table(scores, job.plan.experiment.paper, "test")
-    return "\n".join([protocol, "", *table, "", *split_lines(job, job.outer_splits)])
+    goal = job.plan.goals[0].metric
+    beside = f"; the paper has {experiment.paper[goal]}" if goal in experiment.paper else ""
+    ordered = dict.fromkeys([goal, *experiment.paper, *sorted(scores, key=lambda n: ("/" in n, n))])
+    table = scores_table({n: scores[n] for n in ordered if n in scores}, experiment.paper, "test")
+    lines = [f"**Question.** {experiment.question}", ""]
+    if goal in scores:
+        lines += [
+            f"**Answer.** {goal} {plus_minus(*scores[goal])} on {num} test parts{beside}.",
+            "",
+        ]
+    lines += [f"**Protocol.** {how}; each test part scored once.", ""]
+    return "\n".join([*lines, *table, "", *split_lines(job, job.outer_splits)])
 
 
 def run_note(job: Job) -> str:
