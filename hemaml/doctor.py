@@ -13,6 +13,7 @@ from hemaml.core.tracker import Record, Tracker
 from hemaml.engines.optuna_engine import Searched, searched
 from hemaml.engines.optuna_study import open_storage
 from hemaml.job import resolve_device
+from hemaml.overview import refresh
 from hemaml.record import (
     abandoned,
     end_abandoned,
@@ -94,6 +95,7 @@ def _abandoned(*, repair: bool) -> list[Finding]:
     if repair:
         for tracker, run in found:
             (settle if run.tags.get("outcome") == MOVING else end_abandoned)(tracker, run)
+            refresh(tracker)
         return [Finding("run", "repaired", f"{run.name} ended") for _, run in found]
     return [
         Finding("run", "wrong", f"{run.name} ({run.tags['kind']}) says RUNNING, but its process "
@@ -142,6 +144,7 @@ def _left_running(tracker: Tracker, record: Record, *, repair: bool) -> Finding:
         found = f"{names}: end them with --repair, or go on with --resume"
         return Finding("runs left RUNNING", "wrong", found)
     end_abandoned(tracker, record)
+    refresh(tracker)
     return Finding("runs left RUNNING", "repaired", f"{len(running)} ended")
 
 

@@ -37,6 +37,7 @@ from hemaml.engines.workers import evaluate_all
 from hemaml.job import Job
 from hemaml.notes import evaluation_note
 from hemaml.ops.resampling import Interval, group_indices, mean_intervals, resampled_scores
+from hemaml.overview import described
 from hemaml.record import (
     ended_on_error,
     log_inputs,
@@ -112,6 +113,7 @@ def evaluate(
     tags = {
         **run_tags(job),
         "kind": "evaluation",
+        "outcome": "running",
         "protocol.paper": "true",
         "splits": num,
         "split.kind": kind,
@@ -119,7 +121,8 @@ def evaluate(
     }
     run = job.tracker.start(f"{plan.experiment.name}-evaluation", tags)
     job = job.but(parent=run.id)
-    with ended_on_error(job.tracker, run):
+    with described(job.tracker), ended_on_error(job.tracker, run):
+        run.log_dataset(job.data, "outer splits")
         run.log_params(params)
         log_inputs(job, run, split_record(job.outer_splits))
         done = _train_splits(job, point or {}, seed, workers)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from hemaml.core.markdown import markdown_table
 from hemaml.core.task import Fold, Outer
 from hemaml.data.split_table import split_table
 from hemaml.data.splits import OUTER_VAL
@@ -15,13 +16,18 @@ def scores_table(
     heading: str,
     intervals: Mapping[str, tuple[float, float]] | None = None,
 ) -> list[str]:
-    """Lines of a Markdown table: metric, mean, deviation, and the paper's figure beside ours."""
-    heads = [heading, "mean", "deviation", *(["95 % interval"] if intervals else []), "paper"]
-    lines = [f"| {' | '.join(heads)} |", f"| --- |{' ---: |' * (len(heads) - 1)}"]
-    for name, (mean, deviation) in scores.items():
-        ends = [told(intervals.get(name))] if intervals else []
-        cells = [name, f"{mean:.4f}", f"{deviation:.4f}", *ends, str(paper.get(name, ""))]
-        lines.append(f"| {' | '.join(cells)} |")
+    """Lines of a Markdown table: metric, mean and deviation, and the paper's figure beside ours."""
+    rows = [
+        (
+            name,
+            plus_minus(*found),
+            *([told(intervals.get(name))] if intervals else []),
+            paper.get(name, ""),
+        )
+        for name, found in scores.items()
+    ]
+    interval = ["95 % interval"] if intervals else []
+    lines = markdown_table([heading, "mean ± deviation", *interval, "paper"], rows)
     if source := paper.get("source"):
         lines += ["", f"Paper: {source}. Its splits are others, so it is a neighbour, not a rival."]
     return lines
@@ -32,22 +38,32 @@ def told(interval: tuple[float, float] | None) -> str:
     return "" if interval is None else f"{interval[0]:.4f} to {interval[1]:.4f}"
 
 
+def plus_minus(mean: float, deviation: float) -> str:
+    """As in `0.9523 ± 0.0018`."""
+    return f"{mean:.4f} ± {deviation:.4f}"
+
+
+def point_text(point: Mapping[str, object]) -> str:
+    """As in `lr = 0.02, conv = gin`."""
+    texts = {n: f"{v:.4g}" if isinstance(v, float) else str(v) for n, v in point.items()}
+    return ", ".join(f"{name} = {text}" for name, text in texts.items())
+
+
 def sweep_note(
     job: Job,
     trials: Sequence[Searched],
     winner: Searched | None,
     confirmed: Mapping[str, tuple[float, float]],
+    pages: Mapping[str, str],
 ) -> str:
-    """A sweep's description in Markdown: the question, and the answer once there is one."""
+    """A sweep's description in Markdown: the question, the answer once there is one, and pages."""
     experiment = job.plan.experiment
     lines = [f"**Question.** {experiment.question}", ""]
+    look = ["**Look at** " + ", ".join(f"[{name}]({page})" for name, page in pages.items()), ""]
     if winner is None:
         state = "No trial finished." if trials else "The sweep is running."
-        return "\n".join([*lines, f"**Answer.** {state}", "", *split_lines(job, job.folds)])
-    chosen = ", ".join(
-        f"{name} = {value:.4g}" if isinstance(value, float) else f"{name} = {value}"
-        for name, value in winner.point.items()
-    )
+        lines += [f"**Answer.** {state}", "", *look]
+        return "\n".join([*lines, *split_lines(job, job.folds)])
     goals = [goal.metric for goal in job.plan.goals]
     wanted = list(dict.fromkeys([*goals, *experiment.paper]))
     wanted += [f"{view}/{name}" for view in job.plan.objective.views for name in wanted]
@@ -55,10 +71,11 @@ def sweep_note(
     return "\n".join(
         [
             *lines,
-            f"**Answer.** Best of {len(trials)} trials: {chosen}. Retrained over "
+            f"**Answer.** Best of {len(trials)} trials: {point_text(winner.point)}. Retrained over "
             f"{experiment.sweep.confirm_seeds} seeds, on the validation part of {job.data.name}; "
             "the held-out part is untouched.",
             "",
+            *look,
             *scores_table(shown, experiment.paper, "validation"),
             "",
             *split_lines(job, job.folds),
@@ -71,7 +88,8 @@ def evaluation_note(
     scores: Mapping[str, tuple[float, float]],
     intervals: Mapping[str, tuple[float, float]],
 ) -> str:
-    """An evaluation's description in Markdown: the protocol, the scores, the parts."""
+    """An evaluation's description in Markdown: question, answer, protocol, scores, parts."""
+    experiment = job.plan.experiment
     num, split = len(job.outer_splits), job.plan.experiment.split
     if split.folds == "official":
         how = f"{num} official folds, each the test part once; {split.val:.0%} of the others"
@@ -79,12 +97,22 @@ def evaluation_note(
     else:
         shares = f"{1 - OUTER_VAL - split.test:.0%} train, {OUTER_VAL:.0%} validation"
         how = f"{num} random splits into {shares} and {split.test:.0%} test"
+    goal = job.plan.goals[0].metric
+    beside = f"; the paper has {experiment.paper[goal]}" if goal in experiment.paper else ""
+    ordered = dict.fromkeys([goal, *experiment.paper, *sorted(scores, key=lambda n: ("/" in n, n))])
+    shown = {name: scores[name] for name in ordered if name in scores}
+    lines = [f"**Question.** {experiment.question}", ""]
+    if goal in scores:
+        lines += [
+            f"**Answer.** {goal} {plus_minus(*scores[goal])} on {num} test parts{beside}.",
+            "",
+        ]
     protocol = f"**Protocol.** {how}; each test part scored once."
     if intervals:
         units = "groups" if job.data.groups else "images"
         protocol += f" Deviations are over splits, intervals by bootstrap over {units}."
-    table = scores_table(scores, job.plan.experiment.paper, "test", intervals)
-    return "\n".join([protocol, "", *table, "", *split_lines(job, job.outer_splits)])
+    table = scores_table(shown, experiment.paper, "test", intervals)
+    return "\n".join([*lines, protocol, "", *table, "", *split_lines(job, job.outer_splits)])
 
 
 def run_note(job: Job) -> str:

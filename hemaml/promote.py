@@ -22,6 +22,7 @@ from hemaml.core.notify import notify
 from hemaml.core.objective import load_objective
 from hemaml.core.predictions import Answers
 from hemaml.core.tracker import Run
+from hemaml.overview import refresh
 from hemaml.record import ended_on_error, stored_plan
 from hemaml.registering import candidate, params_of
 from hemaml.tracking.logged_model import parity
@@ -140,6 +141,7 @@ def promote(
         entry.end("FINISHED")
     if outcome in ("promoted", "forced"):
         _tell_version(tracker, registry, plan, found, entry.id)
+        refresh(tracker)
     told = {"event": "promotion", "model": name, "version": chosen.number, "alias": alias}
     failed = [check.rule for check in verdict.failed]
     event = {**told, "outcome": outcome, "failed": failed, "reason": force or "", "link": link}
@@ -343,6 +345,7 @@ def rollback(name: str, *, reason: str) -> Version:
         registry.crown(previous, seen=champion)
         entry.set_tags({"outcome": "rolled_back"})
         entry.end("FINISHED")
+    refresh(tracker)
     before = None if champion is None else champion.number
     event = {"event": "rollback", "model": name, "version": previous.number, "before": before}
     tracker.annotate(entry.id, {"notified": notify({**event, "reason": reason})})

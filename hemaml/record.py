@@ -13,7 +13,7 @@ import yaml
 from filelock import AcquireReturnProxy, FileLock, Timeout
 
 from hemaml.core import settings
-from hemaml.core.documents import parse_yaml
+from hemaml.core.documents import canonical_json, parse_yaml
 from hemaml.core.errors import ConfigError, Overtaken, StoreError, UnknownName
 from hemaml.core.experiment import Plan, plan_from
 from hemaml.core.objective import objective_names
@@ -72,6 +72,9 @@ def run_tags(job: Job) -> dict[str, object]:
     """Tags that say what a top-level run is about and what code made it."""
     experiment = job.plan.experiment
     return {
+        "question": experiment.question,
+        "goals": goals_text(job.plan),
+        **_paper_tags(job),
         "experiment": experiment.name,
         "objective": experiment.objective,
         "data": job.data.name,
@@ -85,6 +88,17 @@ def run_tags(job: Job) -> dict[str, object]:
         "process": this_process(),
         **git_state(),
     }
+
+
+def goals_text(plan: Plan) -> str:
+    """The goals as a tag has them."""
+    return canonical_json([goal.model_dump() for goal in plan.goals])
+
+
+def _paper_tags(job: Job) -> dict[str, object]:
+    """What the paper reports of the goals, as `paper.dice`."""
+    paper = job.plan.experiment.paper
+    return {f"paper.{g.metric}": paper[g.metric] for g in job.plan.goals if g.metric in paper}
 
 
 def summary(record: Record) -> dict[str, float]:

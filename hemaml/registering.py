@@ -1,5 +1,6 @@
 """How a trained model becomes a version of a registered one."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,7 +12,7 @@ from hemaml.core.experiment import Plan
 from hemaml.core.predictions import LIVE
 from hemaml.core.tracker import Record, Run
 from hemaml.job import Job
-from hemaml.record import find_sweep, log_model_pictures, stored_plan, trackers
+from hemaml.record import find_sweep, log_model_pictures, stored_plan, summary, trackers
 from hemaml.tracking.mlflow_tracker import CANDIDATE, MlflowTracker
 from hemaml.tracking.registry import Registry, Version
 
@@ -66,6 +67,8 @@ def log_servable(job: Job, run: Run, source: str) -> None:
             data=job.folds[0].val,
         )
     record = job.tracker.get(source)
+    scores = {n: v for n, v in summary(record).items() if "/" not in n and math.isfinite(v)}
+    job.tracker.describe_logged(model, source, scores, job.folds[0].val)
     run.set_tags({MODEL: model, "model_run": source, "trial_key": record.tags["trial_key"]})
     run.flush()  # the card shows the scores
     if job.plan.experiment.register_as is not None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from hemaml.core import settings
-from hemaml.core.documents import canonical_json, override
+from hemaml.core.documents import override
 from hemaml.core.errors import ConfigError
 from hemaml.core.experiment import Plan, load_experiment, plan_from
 from hemaml.core.notify import notify
@@ -26,16 +26,18 @@ from hemaml.core.tracker import Record, Run
 from hemaml.core.types import Point
 from hemaml.data.splits import split_digest, split_record
 from hemaml.engines import optuna_engine
-from hemaml.engines.optuna_engine import Searched
+from hemaml.engines.optuna_engine import Searched, ranked
 from hemaml.engines.optuna_study import open_storage
 from hemaml.engines.study_figures import study_figures
 from hemaml.engines.workers import evaluate_all
 from hemaml.job import Job
 from hemaml.notes import sweep_note
+from hemaml.overview import described, sweep_pages
 from hemaml.record import (
     ended_on_error,
     exclusive,
     find_sweep,
+    goals_text,
     log_inputs,
     log_pictures,
     mean_and_deviation,
@@ -49,13 +51,15 @@ from hemaml.record import (
 from hemaml.registering import log_winner
 from hemaml.report import push_report
 from hemaml.tracking.mlflow_tracker import MlflowTracker
-from hemaml.tracking.views import trials_view, ui_address
+from hemaml.tracking.views import compare_page, trials_view, ui_address
 from hemaml.training import STATUS
 from hemaml.trial import run_trial
 
 if TYPE_CHECKING:
     import pandas as pd
 
+COMPARED = 3
+"""Trials that a ready-made comparison puts side by side."""
 SAME_FOR_ALL_SEEDS = ("best_step", "model_bytes", "params_total", "params_trainable")
 
 
@@ -170,7 +174,7 @@ class OpenSweep:
         """Runs the engine, then confirms the winner; see `sweep`."""
         tracker, run = self.job.tracker, self.run
         try:
-            with exclusive(self.job), ended_on_error(tracker, run, self.id):
+            with described(tracker), exclusive(self.job), ended_on_error(tracker, run, self.id):
                 result = self._search(watch or _nobody)
         except BaseException as error:
             notify({**self._told(), "outcome": "interrupted", "reason": type(error).__name__})
@@ -310,9 +314,8 @@ def _record_the_killed(job: Job, run: Run, trials: Sequence[Searched]) -> None:
 
 def _winner(plan: Plan, trials: Sequence[Searched]) -> Searched | None:
     """The best trial; of a Pareto front, the one that is best in the first goal."""
-    sign = 1 if plan.goals[0].direction == "maximize" else -1
     front = [trial for trial in trials if trial.best]
-    return max(front, key=lambda trial: sign * trial.values[0], default=None)
+    return next(iter(ranked(front, plan.goals[0].direction)), None)
 
 
 def _confirm(job: Job, run: Run, winner: Searched) -> list[Record]:
@@ -352,7 +355,12 @@ def _conclude(
     if winner is not None:  # tags, since a resumed sweep may find a better one
         best = {"best_trial": winner.number, "best_run": winner.run_id}
         best |= {f"best.{name}": winner.point.get(name, "") for name in job.plan.space or ()}
-    run.set_tags({**best, "mlflow.note.content": sweep_note(job, trials, winner, confirmed)})
+    assert isinstance(job.tracker, MlflowTracker)
+    compared = [trial.run_id for trial in ranked(trials, job.plan.goals[0].direction)[:COMPARED]]
+    compare = compare_page(job.tracker, compared) if compared else ""
+    pages = sweep_pages(job.tracker.get(run.id).tags["view"], compare)
+    note = sweep_note(job, trials, winner, confirmed, pages)
+    run.set_tags({**best, "compare": compare, "mlflow.note.content": note})
 
 
 def _open_run(job: Job, study: Study) -> Run:
@@ -360,19 +368,19 @@ def _open_run(job: Job, study: Study) -> Run:
     plan, how = job.plan, job.plan.experiment.sweep
     assert plan.space is not None
     assert isinstance(job.tracker, MlflowTracker)
+    view = trials_view(job.tracker, plan, job.sweep)
     tags = {
         "kind": "sweep",
         "sweep": job.sweep,
         "outcome": "running",
         "study": study.name,
         "space_digest": plan.space.digest,
-        "goals": _goals(plan),
-        "view": trials_view(job.tracker, plan, job.sweep),
+        "view": view,
         "warm_start": json.dumps(study.warm_start),
         "engine": how.engine,
         "sampler": how.sampler,
         "pruner": how.pruner,
-        "mlflow.note.content": sweep_note(job, [], None, {}),
+        "mlflow.note.content": sweep_note(job, [], None, {}, sweep_pages(view)),
         **run_tags(job),
     }
     run = job.tracker.start(job.sweep, tags)
@@ -380,10 +388,6 @@ def _open_run(job: Job, study: Study) -> Run:
         log_inputs(job, run, split_record(job.folds))
         run.log_dataset(plan.objective.task.held_out(job.data)[0], "search")
     return run
-
-
-def _goals(plan: Plan) -> str:
-    return canonical_json([goal.model_dump() for goal in plan.goals])
 
 
 def _earlier_studies(job: Job) -> tuple[str, ...]:
@@ -396,7 +400,7 @@ def _earlier_studies(job: Job) -> tuple[str, ...]:
         "data_digest": job.data.digest,
         "split_digest": split_digest(job.folds),
     }
-    found = [r for r in job.tracker.find(tags) if r.tags.get("goals") == _goals(job.plan)]
+    found = [r for r in job.tracker.find(tags) if r.tags.get("goals") == goals_text(job.plan)]
     if not found:
         raise ConfigError(
             "a warm start needs an earlier sweep of the same objective, space, data, split and "

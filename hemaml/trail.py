@@ -72,7 +72,7 @@ def open_entry(
         "outcome": "running",
         **tags,
     }
-    name = f"{action}-{version.name}-v{version.number}"
+    name = f"{action}-v{version.number}-{version.name}"
     return tracker.start(name, {k: v for k, v in basic.items() if v != ""})
 
 

@@ -1,5 +1,6 @@
 """One objective at one point as one tracked run: reuse, continue or train, and record the end."""
 
+import colorsys
 import math
 import shutil
 from collections.abc import Sequence
@@ -141,6 +142,7 @@ def _start(
         "device": job.device,
         "threads": torch.get_num_threads(),
         "outcome": "running",
+        "mlflow.runColor": _colour(assigned.number),
         **job.tags,
     }
     name = f"{experiment.name}-{job.kind}-{assigned.number:04d}"
@@ -150,6 +152,12 @@ def _start(
         run.log_dataset(fold.train, f"train{suffix}")
         run.log_dataset(fold.val, f"validation{suffix}")
     return run
+
+
+def _colour(number: int) -> str:
+    """Of a trial in the UI's charts: by the golden ratio, so that neighbours differ most."""
+    shares = colorsys.hls_to_rgb(number * 0.618034 % 1, 0.45, 0.65)
+    return "#" + "".join(f"{round(255 * share):02x}" for share in shares)
 
 
 def _recorded(job: Job, record: Record, key: str) -> Outcome:
@@ -175,6 +183,7 @@ def _take_over(job: Job, run: Run, twin: Record, key: str) -> Outcome:
 
 def _end(run: Run, outcome: Outcome, excess: int | None) -> Outcome:
     run.flush()  # whoever sees the outcome shall find the scores
-    run.set_tags({"outcome": outcome.ending, "reason": outcome.reason})
+    reason = {"reason": outcome.reason} if outcome.reason else {}
+    run.set_tags({"outcome": outcome.ending, **reason})
     run.end(STATUS[outcome.ending])
     return replace(outcome, excess=excess)

@@ -14,6 +14,9 @@ PACKAGES = (
 )  # fmt: skip
 
 
+SOURCE = "mlflow.source.name"
+
+
 def environment() -> dict[str, str]:
     """Versions of Python, the platform and the packages that results depend on."""
     return {
@@ -48,6 +51,14 @@ def _git(*arguments: str) -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()
+
+
+def origin(task: str, experiment: object) -> dict[str, str]:
+    """Who made a run, and of which file, for the columns User and Source of the MLflow UI."""
+    made = {"mlflow.user": this_user().partition("@")[0]}
+    if not experiment:
+        return made
+    return {**made, SOURCE: f"experiments/{task}/{experiment}.yaml", "mlflow.source.type": "LOCAL"}
 
 
 def this_user() -> str:

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from hemaml.core.dataset import Dataset
+from hemaml.core.markdown import markdown_table
 from hemaml.core.task import Fold, Outer
 from hemaml.data.splits import KIND_IN_WORDS, parts_of, split_kind
 
@@ -22,16 +23,16 @@ def split_table(splits: Sequence[Fold | Outer], classes: Sequence[str]) -> list[
     lines = [
         f"**Split.** {KIND_IN_WORDS[split_kind(splits)]}",
         "",
-        f"| part | images | groups | images by class{' (of groups)' if grouped else ''} |",
-        "| --- | ---: | ---: | --- |",
     ]
+    rows: list[Sequence[object]] = []
     for index, split in enumerate(splits[:MOST_SPLITS]):
         for name, part in parts_of(split).items():
             label = f"{index}: {name}" if len(splits) > 1 else name
-            lines.append(f"| {label} | {len(part)} | {_groups(part)} | {_classes(part, classes)} |")
+            rows.append((label, len(part), _groups(part), _classes(part, classes)))
     if len(splits) > MOST_SPLITS:
-        lines.append(f"| and {len(splits) - MOST_SPLITS} more | | | |")
-    return lines
+        rows.append((f"and {len(splits) - MOST_SPLITS} more", "", "", ""))
+    by_class = f"images by class{' (of groups)' if grouped else ''}"
+    return lines + markdown_table(["part", "images", "groups", by_class], rows)
 
 
 def _groups(part: Dataset) -> str:

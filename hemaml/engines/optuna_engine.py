@@ -16,6 +16,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from hemaml.core.experiment import Sweep
 from hemaml.core.search import Assigned, Ending, Evaluate, Event, Outcome, Stopped, Study, Watch
 from hemaml.core.space import Space
+from hemaml.core.task import Direction
 from hemaml.core.types import Point
 from hemaml.engines.optuna_study import open_storage, open_study, own_trials, storage_errors
 from hemaml.engines.workers import Died, Refused, Reported, Worker, ready
@@ -263,6 +264,14 @@ def searched(study: Study) -> list[Searched]:
         )
         for trial in trials
     ]
+
+
+def ranked(trials: Sequence[Searched], direction: Direction) -> list[Searched]:
+    """The trials that finished, the best in the first goal first; of equal trials only one."""
+    sign = 1 if direction == "maximize" else -1
+    finished = [trial for trial in trials if trial.ending == "finished"]
+    distinct = {trial.key: trial for trial in reversed(finished)}.values()
+    return sorted(distinct, key=lambda trial: (-sign * trial.values[0], trial.number))
 
 
 def _best_numbers(study: optuna.Study, trials: Sequence[FrozenTrial]) -> set[int]:

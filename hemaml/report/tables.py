@@ -81,9 +81,9 @@ def size(metrics: Mapping[str, float], name: str) -> str:
     return f"{value:,.0f}" if name == "params_total" else f"{value:,.1f}"
 
 
-def interval(metrics: Mapping[str, float], name: str) -> str:
+def interval(metrics: Mapping[str, float], name: str, group: str = "ci") -> str:
     """`0.9247 to 0.9437`, or a dash."""
-    low, high = (metrics.get(f"ci/{name}_{end}", math.nan) for end in ("low", "high"))
+    low, high = (metrics.get(f"{group}/{name}_{end}", math.nan) for end in ("low", "high"))
     return f"{low:.4f} to {high:.4f}" if math.isfinite(low + high) else DASH
 
 
@@ -276,8 +276,9 @@ def evaluations(records: Sequence[Record], metric: str) -> Table | None:
     ]
     return Table(
         "Evaluations: test parts of outer splits",
-        ("experiment", f"test {metric}", "splits", "split", "data"),
+        ("experiment", f"test {metric}", "95 % interval", "splits", "split", "data"),
         rows,
-        "Mean ± deviation over the splits; each test part was scored once.",
+        "Mean ± deviation over the splits, each test part scored once; the interval of the mean is "
+        "by bootstrap over groups (images where there are none).",
         texts=frozenset({"experiment", "split", "data"}),
     )

@@ -69,7 +69,7 @@ def log_model(
         ModelError: The model, loaded again with pickle denied, predicts something else. Nothing is
             logged.
     """
-    images = list(data.images[:NUM_IMAGES])
+    images, name = list(data.images[:NUM_IMAGES]), objective.partition(".")[2]
     with TemporaryDirectory() as folder:
         parity = Path(folder) / PARITY
         _write_parity(parity, images, live)
@@ -90,9 +90,7 @@ def log_model(
         pyfunc.save_model(path=str(local), **model)
         _check_parity(local, objective)
         with store_errors(tracker.uri), _ambient(tracker):
-            info = Model.log(
-                artifact_path=None, name="model", flavor=pyfunc, run_id=run_id, **model
-            )
+            info = Model.log(artifact_path=None, name=name, flavor=pyfunc, run_id=run_id, **model)
     uri: str = info.model_uri
     return uri
 

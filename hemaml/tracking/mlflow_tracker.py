@@ -29,6 +29,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from hemaml.core.dataset import Dataset
 from hemaml.core.errors import StoreError
+from hemaml.core.provenance import SOURCE, origin
 from hemaml.core.settings import cache_root
 from hemaml.core.tracker import REGISTERED, Record, Status, is_registered
 
@@ -41,6 +42,8 @@ FLUSH_S = 5.0
 """Seconds that metrics may wait: a batch costs about as much as a single value."""
 FLUSH_COUNT = 900
 """MLflow takes at most 1000 metrics a batch."""
+DIGEST_CHARS = 36
+"""MLflow keeps so many of a data set's digest."""
 PAGE = 1000
 """Runs asked for at once."""
 PARAM_CHARS = 6000
@@ -184,7 +187,8 @@ class MlflowTracker:
     def start(self, name: str, tags: Mapping[str, object], parent: str | None = None) -> MlflowRun:
         """Opens a run below `parent`."""
         nesting = {PARENT: parent} if parent else {}
-        texts = {key: str(value) for key, value in {**tags, **nesting}.items()}
+        told = {**origin(self.task, tags.get("experiment")), **tags, **nesting}
+        texts = {key: str(value) for key, value in told.items()}
         with store_errors(self.uri):
             run = self._client.create_run(self._experiment, run_name=name, tags=texts)
         return MlflowRun(self._client, self.uri, run.info.run_id)
@@ -333,6 +337,29 @@ class MlflowTracker:
         name, _, version = self.fixed_version(uri).removeprefix(REGISTERED).partition("/")
         with store_errors(self.uri):
             return self._copy_model(name, version, folder)
+
+    def describe_logged(
+        self, model_uri: str, run_id: str, scores: Mapping[str, float], data: Dataset
+    ) -> None:
+        """Puts scores on a data set, and where it comes from, onto a logged model.
+
+        Args:
+            model_uri: Of the model.
+            run_id: The run that trained it; it has these scores already.
+            scores: Columns of the UI's table of models.
+            data: What it was scored on.
+        """
+        model_id = model_uri.removeprefix(REGISTERED)
+        now, digest = int(time.time() * 1000), data.digest[:DIGEST_CHARS]
+        metrics = [
+            Metric(name, value, now, 0, model_id, data.name, digest, run_id)
+            for name, value in scores.items()
+        ]
+        with store_errors(self.uri):
+            source = self._client.get_run(run_id).data.tags.get(SOURCE)
+            if source:  # MLflow wrote the name of the program
+                self._client.set_logged_model_tags(model_id, {SOURCE: source})
+            self._client.log_batch(run_id, metrics=metrics)
 
     def register(self, run_id: str, model_uri: str, name: str, tags: Mapping[str, object]) -> str:
         """Makes a logged model a new version, and the candidate, of a registered one.
