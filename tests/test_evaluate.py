@@ -9,6 +9,7 @@ import hemaml
 from hemaml.cli.show import print_scores
 from hemaml.core.errors import ConfigError
 from hemaml.core.experiment import plan_from
+from hemaml.core.markdown import markdown_table
 from hemaml.core.settings import tracking_uri
 from hemaml.tracking.mlflow_tracker import MlflowTracker
 
@@ -88,7 +89,9 @@ def test_means_have_intervals_over_groups_printed_and_logged(scored, capsys):
     assert low < mean < high
     record = record_of(result)
     assert [record.metrics[f"test_ci/score_{end}"] for end in ("low", "high")] == [low, high]
-    line = f"| score | {mean:.4f} | {deviation:.4f} | {low:.4f} to {high:.4f} | 0.5 |"
+    (line,) = markdown_table(
+        ["score", f"{mean:.4f} ± {deviation:.4f}", f"{low:.4f} to {high:.4f}", "0.5"], []
+    )[:1]
     assert line in record.tags["mlflow.note.content"]
     # A model's views are scored and have intervals as it has; a view that is absent has none.
     assert result.intervals.keys() == {"score", "twin/score"}
