@@ -148,7 +148,7 @@ def links() -> list[Links]:
         sweeps = tracker.find({"kind": "sweep"})
         models = [name for name, of in newest.items() if of and _task(of[-1]) == tracker.task]
         if sweeps or models:
-            found.append(Links(tracker.task, {"all runs": task_page(tracker)}))
+            found.append(Links(f"task {tracker.task}", {"all runs": task_page(tracker)}))
         found += [_sweep_links(run) for run in sweeps[-RECENT:]]
         found += [_model_links(name, newest[name]) for name in models]
     return found

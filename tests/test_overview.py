@@ -96,7 +96,7 @@ def test_pages_of_sweeps_and_models_are_named(stub):
     assert overview.links() == []
     result = hemaml.sweep(plan_from({**stub.EXPERIMENT, "register": "mine"}, stub.SPACE))
     links = {place.name: place.pages for place in overview.links()}
-    assert list(links) == ["stub", f"sweep {result.id} (finished)", "registered model mine"]
+    assert list(links) == ["task stub", f"sweep {result.id} (finished)", "registered model mine"]
     pages = links[f"sweep {result.id} (finished)"]
     assert result.link.endswith(pages["trials"])
     asked = parse_qs(urlsplit(pages["best side by side"].removeprefix("#")).query)
