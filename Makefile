@@ -1,13 +1,14 @@
 # Everything runs in .venv, which is made on first use from the pinned versions.
 PYTHON ?= python3
 BIN := .venv/bin
+AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo --non-interactive)
 DEMO := $(if $(HEMAML_DATA),smgnn,smgnn_smears)
 
-.PHONY: demo test bench install clean
+.PHONY: demo test bench install browser clean
 demo: .venv/installed  ## a sweep with its results in MLflow; real images where HEMAML_DATA is set
 	$(BIN)/hemaml sweep experiments/wbc_segmentation/$(DEMO).yaml --trials 8 --workers 2
 
-test: .venv/installed  ## all checks
+test: .venv/installed browser  ## all checks
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
 	$(BIN)/hemaml check
 	$(BIN)/python -m pytest
@@ -20,6 +21,12 @@ install: .venv/installed
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint docker/constraints.txt --editable ".[dev]"
 	touch $@
+
+browser:  ## Chromium, which tests of the MLflow UI look with
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null \
+	  || $(AS_ROOT) sh -c "apt-get update -qq && apt-get install -qq --yes chromium" \
+	  || echo "Chromium is absent and apt-get cannot install it here: tests of the MLflow UI are" \
+	    "skipped, and fail where CI is set. Ask for: apt-get install chromium" >&2
 
 clean:
 	rm -rf .venv build *.egg-info

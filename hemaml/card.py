@@ -5,6 +5,7 @@ import math
 from collections.abc import Mapping
 
 from hemaml.core.experiment import Experiment
+from hemaml.core.markdown import markdown_table
 from hemaml.core.tracker import Record
 from hemaml.data.splits import KIND_IN_WORDS
 from hemaml.training import is_curve
@@ -47,11 +48,9 @@ def model_card(
     if held_out:
         lines += ["## Held-out part", "", *_scores(held_out), ""]
     lines += ["## Validation", "", *_scores(record.metrics), ""]
-    lines += ["## Size and speed", "", "| | |", "| --- | ---: |"]
-    numbers = {name: record.metrics[name] for name in SHOWN if name in record.metrics}
-    lines += [f"| {name} | {value:,.6g} |" for name, value in numbers.items()]
-    lines += ["", "## Parameters", "", "| | |", "| --- | --- |"]
-    lines += [f"| {name} | {value} |" for name, value in params.items()]
+    numbers = {n: f"{record.metrics[n]:,.6g}" for n in SHOWN if n in record.metrics}
+    lines += ["## Size and speed", "", *markdown_table(["", ""], numbers.items())]
+    lines += ["", "## Parameters", "", *markdown_table(["", ""], params.items())]
     lines += ["", "## Use", "", "```python", "import mlflow", ""]
     lines += [f'model = mlflow.pyfunc.load_model("{uri}")']
     lines += ['model.predict(["cell.png"])  # or arrays of H x W x 3, or base64', "```", ""]
@@ -69,11 +68,11 @@ def _scores(metrics: Mapping[str, float]) -> list[str]:
         if "/" not in name and name not in SHOWN and not is_curve(name)
         and not name.endswith("_std") and name not in ("best_step", "epoch_s", "peak_memory_mb")
     ]  # fmt: skip
-    lines = ["| metric | value | deviation | 95 % interval |", "| --- | ---: | ---: | --- |"]
+    rows = []
     for name in names:
         spread = metrics.get(f"{name}_std", math.nan)
         low, high = (metrics.get(f"ci/{name}{end}", math.nan) for end in ENDS)
         interval = f"{low:.4f} to {high:.4f}" if math.isfinite(low + high) else ""
         deviation = f"{spread:.4f}" if math.isfinite(spread) else ""
-        lines.append(f"| {name} | {metrics[name]:.4f} | {deviation} | {interval} |")
-    return lines
+        rows.append((name, f"{metrics[name]:.4f}", deviation, interval))
+    return markdown_table(["metric", "value", "deviation", "95 % interval"], rows)

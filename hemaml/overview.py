@@ -72,11 +72,9 @@ def description(tracker: MlflowTracker) -> str:
     found = [run for kind in ("sweep", "evaluation") for run in tracker.find({"kind": kind})]
     asked = [run for run in found if "goals" in run.tags]
     asked.sort(key=lambda run: run.start_ms, reverse=True)
-    lines = [_champion_line(version) for version in champions(tracker)]
-    if not lines:
-        lines = ["No champion yet: `hemaml promote` puts a winner to its gates."]
-    head = "\n\n".join(lines)
     rows = [_question(tracker, run) for run in asked[:MOST_ROWS]]
+    told = [_champion_line(version) for version in champions(tracker)]
+    head = "\n\n".join(told) or f"No champion yet; {rows[0][1] if rows else 'nothing was asked'}."
     while len(text := _page(head, rows, left_out=len(asked) - len(rows))) > MOST_CHARS:
         rows.pop()
     return text
@@ -150,7 +148,7 @@ def links() -> list[Links]:
         sweeps = tracker.find({"kind": "sweep"})
         models = [name for name, of in newest.items() if of and _task(of[-1]) == tracker.task]
         if sweeps or models:
-            found.append(Links(tracker.task, {"all runs": task_page(tracker)}))
+            found.append(Links(f"task {tracker.task}", {"all runs": task_page(tracker)}))
         found += [_sweep_links(run) for run in sweeps[-RECENT:]]
         found += [_model_links(name, newest[name]) for name in models]
     return found

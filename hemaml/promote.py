@@ -18,6 +18,7 @@ from hemaml.core.errors import ConfigError, ModelError
 from hemaml.core.experiment import Plan
 from hemaml.core.gates import BY_CLASS, BY_GROUP, RECORDED
 from hemaml.core.judge import Check, Evidence, Side, Verdict, complete, judge
+from hemaml.core.markdown import markdown_table
 from hemaml.core.notify import notify
 from hemaml.core.objective import load_objective
 from hemaml.core.predictions import Answers
@@ -280,13 +281,12 @@ def verdict_note(found: Promotion) -> str:
         f"**{found.outcome}**: {found.version.uri} as `{found.alias}`, against {before}, on "
         f"{found.num_images} held-out images. Look {found.look} at them.",
         "",
-        "| check | | found |",
-        "| --- | --- | --- |",
     ]
+    rows = []
     for check in found.verdict.checks:
         held = "ok" if check.passed else ("FAILED" if check.required else "no")
-        lines.append(f"| {check.rule} | {held} | {check.found} |")
-    return "\n".join(lines)
+        rows.append((check.rule, held, check.found))
+    return "\n".join([*lines, *markdown_table(["check", "", "found"], rows)])
 
 
 def _move(tracker: MlflowTracker, registry: Registry, entry: Run, found: Promotion) -> None:

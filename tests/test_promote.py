@@ -14,6 +14,7 @@ import hemaml
 from hemaml.core import settings
 from hemaml.core.errors import ConfigError, Overtaken, UnknownName
 from hemaml.core.experiment import plan_from
+from hemaml.core.markdown import SPACE
 from hemaml.doctor import examine
 from hemaml.tracking import registry as registries
 from hemaml.tracking.mlflow_tracker import MlflowTracker
@@ -137,7 +138,7 @@ def test_a_version_says_what_it_is(stub):
     assert version.tags["trial_key"] and version.tags["param.x"] == "0.5"
     assert version.tags["data_digest"] and version.tags["split_digest"]
     client = MlflowClient(settings.tracking_uri(), settings.tracking_uri())
-    card = client.get_model_version(NAME, "1").description
+    card = client.get_model_version(NAME, "1").description.replace(SPACE, "")
     for told in ("Teaching.", "CC-BY-4.0", "## Held-out part", "| x | 0.5 |", "Does it work?"):
         assert told in card, told
     (entry,) = hemaml.history(NAME)
