@@ -27,7 +27,7 @@ from hemaml.record import (
 )
 from hemaml.sweep import study_of
 from hemaml.tracking.mlflow_tracker import without_secret
-from hemaml.trail import MOVING, settle
+from hemaml.trail import ACTIONS, settle
 
 UNDONE = ("running", "waiting")
 
@@ -94,7 +94,7 @@ def _abandoned(*, repair: bool) -> list[Finding]:
     found = [(tracker, run) for tracker in trackers() for run in abandoned(tracker)]
     if repair:
         for tracker, run in found:
-            (settle if run.tags.get("outcome") == MOVING else end_abandoned)(tracker, run)
+            (settle if run.tags["kind"] in ACTIONS else end_abandoned)(tracker, run)
             refresh(tracker)
         return [Finding("run", "repaired", f"{run.name} ended") for _, run in found]
     return [

@@ -6,6 +6,7 @@ the candidate's experiment decide. See `hemaml.core.gates` and `hemaml.core.judg
 
 import json
 import math
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Literal
@@ -22,15 +23,25 @@ from hemaml.core.markdown import markdown_table
 from hemaml.core.notify import notify
 from hemaml.core.objective import load_objective
 from hemaml.core.predictions import Answers
+from hemaml.core.provenance import this_user
 from hemaml.core.tracker import Run
 from hemaml.overview import refresh
-from hemaml.record import ended_on_error, stored_plan
+from hemaml.record import stored_plan
 from hemaml.registering import candidate, params_of
 from hemaml.tracking.logged_model import parity
 from hemaml.tracking.mlflow_tracker import MlflowTracker
 from hemaml.tracking.registry import CHALLENGER, CHAMPION, PREVIOUS, Registry, Version
 from hemaml.tracking.views import run_page, ui_address
-from hemaml.trail import MOVING, Outcome, looks, open_entry, tracker_of
+from hemaml.trail import (
+    MOVED,
+    MOVING,
+    VERDICT,
+    Outcome,
+    looks,
+    open_entry,
+    settled_on_error,
+    tracker_of,
+)
 from hemaml.training import interval_metrics
 
 
@@ -112,12 +123,10 @@ def promote(
     plan = stored_plan(tracker.get(chosen.run_id))
     data = plan.objective.task.read(plan.experiment.data)
     held = plan.objective.task.held_out(data)[1]
-    look = looks(tracker, held.digest) + 1
     tags = {
         "held_out_digest": held.digest,
         "data_digest": data.digest,
         "data": data.name,
-        "look": look,
         "alias": alias,
         "dry_run": str(dry_run).lower(),
         "reason": force or "",
@@ -125,7 +134,9 @@ def promote(
         "objective": plan.experiment.objective,
     }
     entry = open_entry(tracker, "promotion", chosen, champion, tags)
-    with ended_on_error(tracker, entry):
+    with settled_on_error(tracker, entry):
+        look = looks(tracker, held.digest)  # with this one: two at once may have the same number
+        entry.set_tags({"look": look})
         entry.log_dataset(held, "held-out")
         evidence, scores = _evidence(tracker, plan, data, held, chosen, champion)
         verdict = judge(plan.experiment.gates, evidence, against=alias == CHAMPION)
@@ -135,12 +146,12 @@ def promote(
             chosen, champion, alias, outcome, verdict, evidence.comparisons, scores, len(held),
             look, link,
         )  # fmt: skip
-        _log_verdict(entry, found)
-        if outcome in ("promoted", "forced"):
-            _move(tracker, registry, entry, found)
+        _log_verdict(entry, found, force or "")
+        if outcome in MOVED:
+            _move(registry, entry, found)
         entry.set_tags({"outcome": outcome})
         entry.end("FINISHED")
-    if outcome in ("promoted", "forced"):
+    if outcome in MOVED:
         _tell_version(tracker, registry, plan, found, entry.id)
         refresh(tracker)
     told = {"event": "promotion", "model": name, "version": chosen.number, "alias": alias}
@@ -217,9 +228,9 @@ def _integrity(
         _parity_check(tracker, chosen),
         Check("the data is that of training", tags.get("data_digest") == data.digest,
               data.digest[:12]),
-        Check("the split does not leak", tags.get("split.leaky") == "false", kind),
+        Check("the split does not leak", tags.get("split.leaky") == "false", f"by {kind}"),
         Check("made by committed code", tags.get("git.dirty") == "false",
-              tags.get("mlflow.source.git.commit", "no repository")[:12], required=False),
+              tags.get("mlflow.source.git.commit", "")[:12] or "no repository", required=False),
     ]  # fmt: skip
     if champion is not None:
         before = champion.tags
@@ -249,7 +260,7 @@ def _parity_check(tracker: MlflowTracker, chosen: Version) -> Check:
     return Check(rule, found.holds, told, forceable=False)
 
 
-def _log_verdict(entry: Run, found: Promotion) -> None:
+def _log_verdict(entry: Run, found: Promotion, reason: str) -> None:
     """The verdict in tags, metrics, a table and JSON: before anything moves."""
     finite = {name: value for name, value in found.scores.items() if math.isfinite(value)}
     entry.log_metrics(
@@ -259,27 +270,38 @@ def _log_verdict(entry: Run, found: Promotion) -> None:
         {f"champion_difference/{name}": c.difference for name, c in found.comparisons.items()}
     )
     document = {
-        "version": found.version.uri,
-        "champion": found.champion.uri if found.champion else None,
-        "outcome": found.outcome,
+        **_told(found.version, found.champion, reason),
+        "alias": found.alias,
+        "decided": found.outcome,
         "look": found.look,
         "num_images": found.num_images,
         "checks": [asdict(check) for check in found.verdict.checks],
         "comparisons": {name: asdict(c) for name, c in found.comparisons.items()},
         "scores": found.scores,
     }
-    entry.log_text(json.dumps(document, indent=1), "verdict.json")
+    entry.log_text(json.dumps(document, indent=1), VERDICT)
     failed = json.dumps([check.rule for check in found.verdict.failed])
     entry.set_tags({"failed": failed, "mlflow.note.content": verdict_note(found)})
     entry.flush()
+
+
+def _told(version: Version, champion: Version | None, reason: str) -> dict[str, object]:
+    """What is said of any entry: which versions, who, when and why."""
+    return {
+        "version": version.uri,
+        "champion": champion.uri if champion else None,
+        "who": this_user(),
+        "when": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "reason": reason,
+    }
 
 
 def verdict_note(found: Promotion) -> str:
     """The verdict in Markdown."""
     before = found.champion.uri if found.champion else "no champion"
     lines = [
-        f"**{found.outcome}**: {found.version.uri} as `{found.alias}`, against {before}, on "
-        f"{found.num_images} held-out images. Look {found.look} at them.",
+        f"Decided: **{found.outcome}**, {found.version.uri} as `{found.alias}`, against {before}, "
+        f"on {found.num_images} held-out images. Look {found.look} at them.",
         "",
     ]
     rows = []
@@ -289,13 +311,13 @@ def verdict_note(found: Promotion) -> str:
     return "\n".join([*lines, *markdown_table(["check", "", "found"], rows)])
 
 
-def _move(tracker: MlflowTracker, registry: Registry, entry: Run, found: Promotion) -> None:
+def _move(registry: Registry, entry: Run, found: Promotion) -> None:
     """Moves the alias; the trail says so before, in case the process dies in between."""
+    entry.set_tags({"outcome": MOVING, "intent": found.outcome})
     if found.alias == CHALLENGER:
         registry.point(found.version, CHALLENGER)
-        return
-    entry.set_tags({"outcome": MOVING, "intent": found.outcome})
-    registry.crown(found.version, seen=found.champion)
+    else:
+        registry.crown(found.version, seen=found.champion)
 
 
 def _tell_version(
@@ -333,14 +355,15 @@ def rollback(name: str, *, reason: str) -> Version:
         raise ConfigError("a rollback needs a reason, but it is empty. Say why, for the trail.")
     registry = Registry(settings.tracking_uri())
     champion, previous = (registry.by_alias(name, alias) for alias in (CHAMPION, PREVIOUS))
-    if previous is None:
+    if previous is None or previous == champion:  # a promotion that was killed has named it
         raise ConfigError(
-            f"a rollback needs a version with the alias {PREVIOUS!r}, but {name!r} has none: "
-            "it has not had two champions."
+            f"a rollback needs a version with the alias {PREVIOUS!r} that is not the champion, but "
+            f"{name!r} has none. Choose a version from `hemaml history`, and promote it."
         )
     tracker = tracker_of(registry, name)
     entry = open_entry(tracker, "rollback", previous, champion, {"reason": reason})
-    with ended_on_error(tracker, entry):
+    with settled_on_error(tracker, entry):
+        entry.log_text(json.dumps(_told(previous, champion, reason), indent=1), VERDICT)
         entry.set_tags({"outcome": MOVING, "intent": "rolled_back"})
         registry.crown(previous, seen=champion)
         entry.set_tags({"outcome": "rolled_back"})

@@ -14,7 +14,7 @@ from filelock import AcquireReturnProxy, FileLock, Timeout
 
 from hemaml.core import settings
 from hemaml.core.documents import canonical_json, parse_yaml
-from hemaml.core.errors import ConfigError, Overtaken, StoreError, UnknownName
+from hemaml.core.errors import ConfigError, StoreError, UnknownName
 from hemaml.core.experiment import Plan, plan_from
 from hemaml.core.objective import objective_names
 from hemaml.core.provenance import environment, git_state, is_gone, this_process
@@ -220,11 +220,10 @@ def ended_on_error(tracker: Tracker, run: Run, sweep_id: str = "") -> Iterator[N
     """Ends a run, and what is left below it, as interrupted when anything goes wrong inside."""
     try:
         yield
-    except BaseException as error:
+    except BaseException:
         with suppress(StoreError):  # the fault itself, often
             reconcile(tracker, run.id, sweep_id)
-            overtaken = isinstance(error, Overtaken)
-            run.set_tags({"outcome": "overtaken" if overtaken else "interrupted"})
+            run.set_tags({"outcome": "interrupted"})
             run.end("KILLED")
         raise
 

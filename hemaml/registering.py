@@ -57,6 +57,7 @@ def log_servable(job: Job, run: Run, source: str) -> None:
     from hemaml.tracking.logged_model import log_model  # imports a second's worth of MLflow
 
     assert isinstance(job.tracker, MlflowTracker)
+    run.flush()  # model and card show the scores
     with TemporaryDirectory() as folder:
         model = log_model(
             job.tracker,
@@ -70,7 +71,6 @@ def log_servable(job: Job, run: Run, source: str) -> None:
     scores = {n: v for n, v in summary(record).items() if "/" not in n and math.isfinite(v)}
     job.tracker.describe_logged(model, source, scores, job.folds[0].val)
     run.set_tags({MODEL: model, "model_run": source, "trial_key": record.tags["trial_key"]})
-    run.flush()  # the card shows the scores
     if job.plan.experiment.register_as is not None:
         register(job.tracker, run.id, registered_name(job.plan, job.data.name))
 

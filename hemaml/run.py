@@ -67,12 +67,13 @@ def run(
     job = job.but(kind="run", keep_model=True, sweep="", tags={**tags, **note})
     outcome = run_trial(job, Assigned(0, point or {}, seed), lambda step, value: None)
     tracker = job.tracker
-    if outcome.ending == "finished" and not outcome.reused_from:
+    if outcome.ending == "finished":
+        source = outcome.reused_from or outcome.run_id
         written = tracker.reopen(outcome.run_id)
         try:
             log_inputs(job, written, split_record(job.folds))
-            log_model_pictures(job, written, outcome.run_id, "pictures")
-            log_servable(job, written, outcome.run_id)
+            log_model_pictures(job, written, source, "pictures")
+            log_servable(job, written, source)
         finally:  # it has finished, whatever becomes of its pictures
             written.end(STATUS[outcome.ending])
     metrics = tracker.get(outcome.run_id).metrics

@@ -1,15 +1,18 @@
 """The audit trail: one run for each look at the held-out part and each move of a champion.
 
 Such a run is opened before anything is scored, so a look counts even if its process dies, and its
-verdict is stored before an alias moves. Runs are added, never changed after their end.
+verdict is stored before an alias moves. Runs are added, never changed after their end; those that
+somebody deleted in the MLflow UI are counted and shown all the same.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Literal
 
 from hemaml.core import settings
+from hemaml.core.errors import ConfigError, Overtaken, StoreError
 from hemaml.core.provenance import this_process, this_user
 from hemaml.core.tracker import Record, Run
 from hemaml.tracking.mlflow_tracker import MlflowTracker
@@ -19,7 +22,11 @@ Action = Literal["promotion", "rollback"]
 Outcome = Literal["promoted", "forced", "refused", "would_pass", "rolled_back"]
 """How a move ends; `would_pass` is a dry run's. In the trail also `overtaken` and `interrupted`."""
 MOVING = "moving"
-"""The outcome while the alias is being moved."""
+"""The outcome while the alias is being moved; the tag `intent` has what it is to be."""
+MOVED = ("promoted", "forced", "rolled_back")
+ACTIONS = ("promotion", "rollback")
+VERDICT = "verdict.json"
+"""Name of the artifact that has all that an entry says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +83,21 @@ def open_entry(
     return tracker.start(name, {k: v for k, v in basic.items() if v != ""})
 
 
+@contextmanager
+def settled_on_error(tracker: MlflowTracker, entry: Run) -> Iterator[None]:
+    """Ends an entry as what it is when anything goes wrong inside."""
+    try:
+        yield
+    except BaseException as error:
+        with suppress(StoreError):  # the fault itself, often; `hemaml doctor --repair` settles it
+            settle(tracker, tracker.get(entry.id), overtaken=isinstance(error, Overtaken))
+        raise
+
+
 def looks(tracker: MlflowTracker, held_out_digest: str) -> int:
     """How often this held-out part has been looked at in this task."""
-    return len(tracker.find({"kind": "promotion", "held_out_digest": held_out_digest}))
+    wanted = {"kind": "promotion", "held_out_digest": held_out_digest}
+    return len(tracker.find(wanted, deleted=True))
 
 
 def history(name: str) -> list[Entry]:
@@ -88,29 +107,71 @@ def history(name: str) -> list[Entry]:
         UnknownName: There is no such registered model.
     """
     registry = Registry(settings.tracking_uri())
-    tracker = tracker_of(registry, name)
-    records = [
-        record
-        for action in ("promotion", "rollback")
-        for record in tracker.find({"kind": action, "registered_model": name})
-    ]
-    return [_entry(record) for record in sorted(records, key=lambda record: record.start_ms)]
+    return [_entry(record) for record in _records(tracker_of(registry, name), name)]
 
 
 def tracker_of(registry: Registry, name: str) -> MlflowTracker:
-    """The tracker of the task that a registered model belongs to. Raises `UnknownName`."""
-    task = registry.versions(name)[-1].tags["objective"].partition(".")[0]
-    return MlflowTracker(registry.uri, task)
+    """The tracker of the task that a registered model belongs to.
+
+    Raises:
+        UnknownName: There is no such registered model.
+        ConfigError: It has no version that hemaml registered.
+    """
+    objectives = [version.tags.get("objective", "") for version in registry.versions(name)]
+    tasks = [objective.partition(".")[0] for objective in objectives if objective]
+    if not tasks:
+        raise ConfigError(
+            f"a registered model must have versions that hemaml made, but {name!r} has "
+            f"{len(objectives)} of others. Name another one."
+        )
+    return MlflowTracker(registry.uri, tasks[-1])
 
 
-def settle(tracker: MlflowTracker, record: Record) -> None:
-    """Ends an entry whose process died while moving an alias, which tells how it ended."""
-    tags = record.tags
-    champion = Registry(tracker.uri).by_alias(tags["registered_model"], CHAMPION)
-    moved = champion is not None and champion.number == int(tags["version"])
+def settle(tracker: MlflowTracker, record: Record, *, overtaken: bool = False) -> None:
+    """Ends an entry whose process died or failed.
+
+    Where it did so while moving an alias, that and later entries tell how it ended.
+
+    Args:
+        tracker: The store that has the entry.
+        record: The entry.
+        overtaken: Whether another process is known to have moved the alias instead.
+    """
+    outcome = record.tags["outcome"]
+    if overtaken:
+        outcome = "overtaken"
+    elif outcome == MOVING and _has_moved(tracker, record):
+        outcome = record.tags["intent"]
+    elif outcome in (MOVING, "running"):
+        outcome = "interrupted"
     run = tracker.reopen(record.id)
-    run.set_tags({"outcome": tags["intent"] if moved else "interrupted", "settled": "by doctor"})
-    run.end("FINISHED" if moved else "KILLED")
+    run.set_tags({"outcome": outcome})
+    run.end("KILLED" if outcome in ("overtaken", "interrupted") else "FINISHED")
+
+
+def _has_moved(tracker: MlflowTracker, record: Record) -> bool:
+    name, version = record.tags["registered_model"], record.tags["version"]
+    alias = record.tags.get("alias", CHAMPION)
+    for later in _records(tracker, name) if alias == CHAMPION else []:
+        if later.start_ms <= record.start_ms:
+            continue
+        if later.tags.get("champion") == version:
+            return True
+        same = later.tags["version"] == version and later.tags.get("alias", CHAMPION) == CHAMPION
+        if same and later.tags["outcome"] in MOVED:  # so there was something to move
+            return False
+    now = Registry(tracker.uri).by_alias(name, alias)
+    return now is not None and now.number == int(version)
+
+
+def _records(tracker: MlflowTracker, name: str) -> list[Record]:
+    """The entries of a registered model, oldest first."""
+    found = [
+        record
+        for action in ACTIONS
+        for record in tracker.find({"kind": action, "registered_model": name}, deleted=True)
+    ]
+    return sorted(found, key=lambda record: record.start_ms)
 
 
 def _entry(record: Record) -> Entry:

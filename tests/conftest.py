@@ -1,7 +1,10 @@
 """Fixtures: a working folder of its own for each test, and the real data where there is any."""
 
 import os
+import shutil
+import sqlite3
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -14,9 +17,24 @@ settings.register_profile("here", deadline=None, suppress_health_check=[HealthCh
 settings.load_profile("here")
 
 
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory):
+    """The file of an MLflow store that has its tables and nothing in them: these take seconds."""
+    from mlflow import MlflowClient
+
+    file = tmp_path_factory.mktemp("store") / "mlflow.db"
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute("pragma journal_mode=wal")
+        MlflowClient(f"sqlite:///{file}").search_experiments()
+        connection.execute("pragma wal_checkpoint(truncate)")
+    return file
+
+
 @pytest.fixture
-def workplace(tmp_path, monkeypatch):
-    """An empty folder with the repository's experiments and spaces, and no settings."""
+def workplace(tmp_path, monkeypatch, empty_store):
+    """A folder with the repository's experiments and spaces, an empty store, and no settings."""
+    (tmp_path / "mlruns").mkdir()
+    shutil.copy(empty_store, tmp_path / "mlruns" / "mlflow.db")
     for name in ("experiments", "search_spaces"):
         (tmp_path / name).symlink_to(ROOT / name)
     for name in ("HEMAML_DATA", "MLFLOW_TRACKING_URI", "HEMAML_STUDY_STORAGE"):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from copy import deepcopy
@@ -9,15 +10,15 @@ from dataclasses import replace
 
 import pytest
 from mlflow import MlflowClient
+from promotions import check_race, prepared
 
 import hemaml
 from hemaml.core import settings
-from hemaml.core.errors import ConfigError, Overtaken, UnknownName
+from hemaml.core.errors import ConfigError, Overtaken, StoreError, UnknownName
 from hemaml.core.experiment import plan_from
 from hemaml.core.markdown import SPACE
 from hemaml.doctor import examine
-from hemaml.tracking import registry as registries
-from hemaml.tracking.mlflow_tracker import MlflowTracker
+from hemaml.tracking.mlflow_tracker import MlflowRun, MlflowTracker
 from hemaml.tracking.registry import Registry
 
 NAME = "stub-stub"
@@ -143,17 +144,30 @@ def test_a_version_says_what_it_is(stub):
         assert told in card, told
     (entry,) = hemaml.history(NAME)
     verdict = json.loads(tracker().read_text(entry.run_id, "verdict.json"))
-    assert verdict["outcome"] == "promoted" and verdict["look"] == 1
+    assert verdict["decided"] == "promoted" and verdict["look"] == 1
+    assert "@" in verdict["who"] and verdict["when"] and verdict["version"] == version.uri
     assert found.link.endswith(f"{entry.run_id}?workflowType=machine_learning")
 
 
-def test_a_sweeps_winner_is_registered_when_it_is_promoted(stub):
-    result = hemaml.sweep(plan_from(stub.EXPERIMENT, stub.SPACE))
+def small_sweep(stub, monkeypatch):
+    """Two trials and one seed, without figures."""
+    monkeypatch.setattr(sys.modules["hemaml.sweep"], "study_figures", lambda study, plan: ())
+    document = deepcopy(stub.EXPERIMENT)
+    document["sweep"] |= {"trials": 2, "confirm_seeds": 1}
+    return hemaml.sweep(plan_from(document, stub.SPACE))
+
+
+def test_a_sweeps_winner_is_registered_when_it_is_promoted(stub, monkeypatch):
+    result = small_sweep(stub, monkeypatch)
     with pytest.raises(UnknownName, match="registered model"):
         hemaml.models(NAME)
     found = hemaml.promote(NAME, sweep=result.id)
     assert found.outcome == "promoted" and found.version.tags["sweep"] == result.id
     assert found.version.run_id == result.run_id
+    assert found.version.tags["param.x"] == str(result.best["x"])
+    assert {t for t in found.version.tags if t.startswith("param.")} == {
+        f"param.{name}" for name in ("x", "width", "epochs", "mode")
+    }
     again = hemaml.promote
     with pytest.raises(ConfigError, match="is not the champion"):
         again(NAME, sweep=result.id)
@@ -187,27 +201,126 @@ def test_a_champion_that_changed_meanwhile_moves_nothing(stub, monkeypatch):
     assert hemaml.history(NAME)[-1].outcome == "overtaken"
 
 
-def test_a_move_that_was_killed_half_way_is_settled_by_what_the_alias_says(stub, monkeypatch):
-    crown = Registry.crown
-    for number, moves in ((1, False), (2, True)):
+def killed(monkeypatch, owner, name, when, *, after=False):
+    """Promotes in a process that is killed at a call of `name`, before it or after it."""
+    call = getattr(owner, name)
 
-        def killed(registry, version, *, seen, moves=moves):
-            if moves:
-                crown(registry, version, seen=seen)
-            os._exit(9)
+    def deadly(*arguments, **named):
+        deadly_now = when(arguments)
+        if deadly_now and not after:
+            os.kill(os.getpid(), signal.SIGKILL)
+        result = call(*arguments, **named)
+        if deadly_now:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
 
-        run = trained(0.3 * number)
-        child = os.fork()
-        if child == 0:
-            monkeypatch.setattr(registries.Registry, "crown", killed)
-            hemaml.promote(NAME, run=run)
-        _, status = os.waitpid(child, 0)
-        assert os.waitstatus_to_exitcode(status) == 9
-        assert hemaml.history(NAME)[-1].outcome == "moving"
-        assert any(f.state == "wrong" and f.what == "run" for f in examine())
+    child = os.fork()
+    if child == 0:
+        monkeypatch.setattr(owner, name, deadly)
+        try:
+            hemaml.promote(NAME)
+        finally:
+            os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+
+
+def test_a_kill_at_any_moment_leaves_the_old_champion_or_the_new(stub, monkeypatch):
+    hemaml.promote(NAME, run=trained(0.3))
+    run = trained(0.6)
+    hemaml.promote(NAME, run=run, alias="challenger")
+    promoting, setting = sys.modules["hemaml.promote"], "set_registered_model_alias"
+
+    def alias_is(alias):
+        return lambda arguments: arguments[2] == alias
+
+    for point, after, left, settled, champion in (
+        ((promoting, "_evidence", lambda _: True), False, "running", "interrupted", 1),
+        ((MlflowClient, setting, alias_is("previous")), False, "moving", "interrupted", 1),
+        ((MlflowClient, setting, alias_is("champion")), False, "moving", "interrupted", 1),
+        ((MlflowClient, setting, alias_is("champion")), True, "moving", "promoted", 2),
+    ):
+        killed(monkeypatch, *point, after=after)
+        assert hemaml.history(NAME)[-1].outcome == left
+        assert aliases()["champion"] == champion
+        assert [f.state for f in examine() if f.what == "run"] == ["wrong"]
         examine(repair=True)
-        assert hemaml.history(NAME)[-1].outcome == ("promoted" if moves else "interrupted")
-        assert aliases().get("champion") == (number if moves else None)
+        assert hemaml.history(NAME)[-1].outcome == settled
+        if champion == 1 and aliases().get("previous") == 1:
+            with pytest.raises(ConfigError, match="that is not the champion"):
+                hemaml.rollback(NAME, reason="it says that it is its own predecessor")
+    trained_last = trained(0.9)
+    tracker_run = hemaml.promote(NAME, run=trained_last, dry_run=True)
+    assert tracker_run.version.number == 3
+    killed(monkeypatch, MlflowRun, "end", lambda _: True)
+    assert aliases() == {"champion": 3, "previous": 2, "challenger": 2, "candidate": 3}
+    examine(repair=True)
+    last = hemaml.history(NAME)[-1]
+    assert last.outcome == "promoted" and tracker().get(last.run_id).status == "FINISHED"
+    assert [e.look for e in hemaml.history(NAME)] == list(range(1, 9)), "each of them was a look"
+    assert hemaml.rollback(NAME, reason="try").number == 2
+
+
+def test_what_a_later_entry_saw_tells_how_a_killed_move_ended(stub, monkeypatch):
+    """The alias has gone on by the time that somebody asks."""
+    first, second = trained(0.3), trained(0.6)
+    hemaml.promote(NAME, run=first)
+    hemaml.promote(NAME, run=second, dry_run=True)
+    where = MlflowClient, "set_registered_model_alias", lambda arguments: arguments[2] == "champion"
+    killed(monkeypatch, *where)
+    hemaml.promote(NAME)
+    hemaml.rollback(NAME, reason="once")
+    killed(monkeypatch, *where, after=True)
+    hemaml.rollback(NAME, reason="twice")
+    examine(repair=True)
+    outcomes = [(e.champion, e.version, e.outcome) for e in hemaml.history(NAME)]
+    assert outcomes[2:] == [
+        (1, 2, "interrupted"), (1, 2, "promoted"), (2, 1, "rolled_back"), (1, 2, "promoted"),
+        (2, 1, "rolled_back"),
+    ]  # fmt: skip
+
+
+def test_a_fault_of_the_store_after_the_move_is_no_interruption(stub, monkeypatch):
+    set_tags = MlflowRun.set_tags
+
+    def faulty(run, values):
+        if values.get("outcome") == "promoted":
+            monkeypatch.undo()
+            raise StoreError("the disk is full")
+        set_tags(run, values)
+
+    run = trained(0.5)
+    monkeypatch.setattr(MlflowRun, "set_tags", faulty)
+    with pytest.raises(StoreError):
+        hemaml.promote(NAME, run=run)
+
+
+def test_deleted_looks_still_count(stub):
+    run = trained(0.5)
+    hemaml.promote(NAME, run=run, dry_run=True)
+    uri = settings.tracking_uri()
+    MlflowClient(uri).delete_run(hemaml.history(NAME)[0].run_id)
+    assert hemaml.promote(NAME, run=run, dry_run=True).look == 2
+    assert [e.look for e in hemaml.history(NAME)] == [1, 2]
+
+
+def test_a_run_that_was_taken_over_from_an_equal_one_has_its_own_gates(stub):
+    first = trained(0.5)
+    again = trained(0.5, gates={"score": {"at_least": 0.9}})
+    assert tracker().get(again).tags["reused_from"] == first
+    assert hemaml.promote(NAME, run=again).outcome == "refused"
+    assert hemaml.promote(NAME, run=first).outcome == "promoted"
+
+
+def test_models_of_others_are_told(stub):
+    client = MlflowClient(settings.tracking_uri(), settings.tracking_uri())
+    client.create_registered_model("theirs")
+    with pytest.raises(ConfigError, match="versions that hemaml made"):
+        hemaml.history("theirs")
+
+
+@pytest.mark.slow
+def test_of_eight_at_once_one_wins(stub, workplace):
+    check_race(settings.tracking_uri(), workplace, NAME, prepared(trained), processes=8, rounds=2)
 
 
 def test_promotions_and_sweep_ends_are_told(stub, monkeypatch, tmp_path):
@@ -215,7 +328,7 @@ def test_promotions_and_sweep_ends_are_told(stub, monkeypatch, tmp_path):
     code = f"import sys; open({str(log)!r}, 'a').write(sys.stdin.read() + chr(10))"
     (tmp_path / "hook.py").write_text(code)
     monkeypatch.setenv("HEMAML_NOTIFY", f"{sys.executable} {tmp_path / 'hook.py'}")
-    result = hemaml.sweep(plan_from(stub.EXPERIMENT, stub.SPACE))
+    result = small_sweep(stub, monkeypatch)
     hemaml.promote(NAME, sweep=result.id)
     monkeypatch.setenv("HEMAML_NOTIFY", "/nowhere/hook")
     assert hemaml.promote(NAME, run=trained(0.99)).outcome in ("promoted", "refused")

@@ -9,7 +9,9 @@
       by_group: {not_worse_by: 0.1}
 
 A name is a score of the task, measured on the held-out part, or one of `RECORDED`, taken from the
-candidate's record. `by_class` and `by_group` hold for every class and every group alone.
+record: times and memory are those of the machine, device and load of the training. `by_class` and
+`by_group` hold for every class and every group alone. A model that equals the champion is not
+`better`, but it is `not_worse_by` any margin.
 
 Some checks are no choice and need no line here: equal label set and held-out part, no leaky split,
 no protocol that saw the held-out part, a reloaded model that predicts as the live one did.

@@ -1,9 +1,10 @@
 """The verdict on a candidate: gates against evidence, without reading or writing anything.
 
-Every check passes by a comparison that NaN fails, and a number that is missing fails; so what was
-not measured never promotes. Against the champion a score is `better` where the paired test tells
-the difference from noise (p < .05, two-sided) and its sign is the right one, and `not_worse_by` x
-where the whole 95 % interval of the difference is on the right side of x.
+Every check passes by a comparison that NaN fails, and a number with a gate that is missing or not
+finite fails, whether or not there is a champion; so what was not measured never promotes. Against
+the champion a score is `better` where the paired test tells the difference from noise (p < .05,
+two-sided) and its sign is the right one, and `not_worse_by` x where the whole 95 % interval of the
+difference is on the right side of x.
 """
 
 import math
@@ -122,6 +123,9 @@ def judge(gates: Gates, evidence: Evidence, *, against: bool = True) -> Verdict:
 def _checks(name: str, gate: Gate, evidence: Evidence, against: bool) -> Iterator[Check]:
     value = evidence.candidate.numbers.get(name, math.nan)
     found = f"{value:.6g}" if math.isfinite(value) else "not measured"
+    found += ", recorded in training" if name in RECORDED and math.isfinite(value) else ""
+    if not math.isfinite(value):
+        yield Check(f"{name} is measured", False, found)
     if gate.at_least is not None:
         yield Check(f"{name} at least {gate.at_least:g}", _at_least(value, gate.at_least), found)
     if gate.at_most is not None:
@@ -135,10 +139,11 @@ def _checks(name: str, gate: Gate, evidence: Evidence, against: bool) -> Iterato
         yield Check(rule, True, "there is no champion yet", required=against)
     elif name in RECORDED:
         before = evidence.champion.numbers.get(name, math.nan)
-        passed = (not gate.better or before - value > 0) and (
-            gate.not_worse_by is None or _at_least(before - value, -gate.not_worse_by)
-        )
-        yield Check(rule, passed, f"{value:.6g} after {before:.6g}", required=against)
+        gain = before - value
+        passed = math.isfinite(gain) and (gain > 0 or not gate.better)
+        passed = passed and (gate.not_worse_by is None or gain >= -gate.not_worse_by)
+        told = f"{value:.6g} after {before:.6g}, each as recorded in its training"
+        yield Check(rule, passed, told, required=against)
     else:
         comparison = evidence.comparisons.get(name)
         sign = -1 if name in evidence.minimized else 1
@@ -150,7 +155,7 @@ def _checks(name: str, gate: Gate, evidence: Evidence, against: bool) -> Iterato
 def _holds(gate: Gate, found: Comparison, sign: int) -> bool:
     """Whether a paired difference, of which `sign` is the good direction, passes."""
     numbers = (found.difference, found.low, found.high, found.p)
-    if not all(map(math.isfinite, numbers)):
+    if not all(map(math.isfinite, numbers)) or not 0 <= found.p <= 1:
         return False
     worst = min(sign * found.low, sign * found.high)
     better = not found.within_noise and sign * found.difference > 0
@@ -164,6 +169,8 @@ def _part_checks(name: str, gate: Gate, evidence: Evidence, against: bool) -> It
     mine: Mapping[str, float] = getattr(evidence.candidate, name)
     if gate.at_least is not None:
         yield _worst(f"each {kind} at least {gate.at_least:g}", mine, gate.at_least)
+    elif not mine or not all(map(math.isfinite, mine.values())):
+        yield _worst(f"each {kind} is measured", mine, -math.inf)
     if gate.not_worse_by is None:
         return
     rule = f"no {kind} loses more than {gate.not_worse_by:g} to the champion"

@@ -4,6 +4,7 @@
 standard input.
 """
 
+import http.client
 import json
 import logging
 import shlex
@@ -30,14 +31,16 @@ def notify(event: Mapping[str, object]) -> str:
     target = settings.notification_target()
     if target is None:
         return "none"
-    body = json.dumps(event).encode()
+    body = json.dumps(event, default=str).encode()
     try:
         if target.startswith(("http://", "https://")):
             _post(target, body)
         else:
             _call(target, body)
-    # ValueError: a URL or a command that cannot be parsed.
-    except (OSError, ValueError, subprocess.SubprocessError) as error:
+    # ValueError: a URL or a command that cannot be parsed; HTTPException: what is no HTTP.
+    except (
+        OSError, ValueError, http.client.HTTPException, subprocess.SubprocessError
+    ) as error:  # fmt: skip
         why = type(error).__name__  # its text may hold the URL, which may be a secret
         logger.warning("nobody was notified of %s: %s", event.get("event"), why)
         return f"failed: {why}"
@@ -51,6 +54,8 @@ def _post(url: str, body: bytes) -> None:
 
 
 def _call(command: str, body: bytes) -> None:
+    # Not to pipes, whose end a command that goes on in the background would keep us waiting for.
+    quiet = subprocess.DEVNULL
     subprocess.run(
-        shlex.split(command), input=body, check=True, timeout=TIMEOUT_S, capture_output=True
+        shlex.split(command), input=body, check=True, timeout=TIMEOUT_S, stdout=quiet, stderr=quiet
     )

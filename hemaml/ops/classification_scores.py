@@ -55,6 +55,8 @@ SCORES = (
     "accuracy", "precision", "recall", "f1", "auc", "specificity", "balanced_accuracy", "ece",
     "log_loss",
 )  # fmt: skip
+MINIMIZED = frozenset({"ece", "log_loss"})
+"""Scores of which less is better."""
 BINS = 15
 SMALLEST_PROBABILITY = 1e-7
 TOLERANCE = 1e-3

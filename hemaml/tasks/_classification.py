@@ -17,6 +17,7 @@ from hemaml.core.types import Float32Array, UInt8Array
 from hemaml.data import splits
 from hemaml.data.reading import read_dataset
 from hemaml.ops.classification_scores import (
+    MINIMIZED,
     SCORES,
     bootstrap_intervals,
     checked_outcome,
@@ -209,8 +210,13 @@ def held_out(data: Dataset) -> tuple[Dataset, Dataset]:
     return splits.held_out(data, seed=HELD_OUT_SEED)
 
 
-def classification_task(name: str) -> Task:
-    """The task of a name: any labelled set of two classes or more, decided by AUC."""
+def classification_task(name: str, *, usual_data: str) -> Task:
+    """The task of a name: any labelled set of two classes or more, decided by AUC.
+
+    Args:
+        name: Of the task.
+        usual_data: As in `Task`.
+    """
     return Task(
         name=name,
         primary=PRIMARY,
@@ -226,4 +232,6 @@ def classification_task(name: str) -> Task:
         intervals=intervals,
         resampled=resampled,
         figures=("classification", "projection"),
+        minimized=MINIMIZED,
+        usual_data=usual_data,
     )

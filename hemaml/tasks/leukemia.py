@@ -26,4 +26,4 @@ __all__ = [
     "task",
 ]
 
-task = classification_task("leukemia")
+task = classification_task("leukemia", usual_data="c_nmc")

@@ -37,6 +37,7 @@ from hemaml.ops.segmentation_sets import (
 CLASSES = ("background", "cytoplasm", "nucleus")
 BACKGROUND = CLASSES[0]
 HELD_OUT_SEED = 0
+MINIMIZED = frozenset({"hausdorff", *(f"hausdorff/{name}" for name in CLASSES)})
 
 
 def score(model: Predictor, data: Dataset) -> dict[str, float]:
@@ -185,6 +186,8 @@ task = Task(
     by_class=by_class,
     by_group=by_group,
     figures=("overlay", "per_class"),
+    minimized=MINIMIZED,
+    usual_data="segmentation_wbc-1",
     intervals=intervals,
     resampled=resampled,
 )

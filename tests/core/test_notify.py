@@ -1,10 +1,15 @@
 """Somebody is told, by command or by URL, and a failure of that is no failure of the job."""
 
 import json
+import socket
 import sys
+import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from threading import Thread
 
+import pytest
+
+from hemaml.core import notify as module
 from hemaml.core.notify import notify
 
 EVENT = {"event": "promotion", "model": "leukemia", "version": 3}
@@ -56,3 +61,48 @@ def test_failures_are_told_without_secrets_and_never_raised(monkeypatch, caplog)
         monkeypatch.setenv("HEMAML_NOTIFY", target)
         assert notify(EVENT).startswith("failed: ")
     assert len(caplog.records) == 5 and "abc" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (b"HTTP/1.0 500 Internal Server Error\r\n\r\n", "failed: HTTPError"),
+        (b"this is no HTTP\r\n\r\n", "failed: BadStatusLine"),
+        (b"", "failed: RemoteDisconnected"),
+        (None, "failed: TimeoutError"),
+    ],
+    ids=["error", "no http", "hangs up", "hangs"],
+)
+def test_a_server_that_fails_is_no_failure_of_the_job(monkeypatch, answer, told):
+    monkeypatch.setattr(module, "TIMEOUT_S", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve():
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(65536)
+                time.sleep(1 if answer is None else 0.05)
+                connection.sendall(answer or b"")
+
+        thread = Thread(target=serve)
+        thread.start()
+        monkeypatch.setenv("HEMAML_NOTIFY", f"http://127.0.0.1:{server.getsockname()[1]}/hook")
+        assert notify(EVENT) == told
+        thread.join()
+
+
+def test_a_command_that_hangs_is_ended(monkeypatch):
+    monkeypatch.setattr(module, "TIMEOUT_S", 0.2)
+    monkeypatch.setenv("HEMAML_NOTIFY", "sleep 30")
+    assert notify(EVENT) == "failed: TimeoutExpired"
+
+
+def test_a_command_may_go_on_in_the_background(monkeypatch):
+    monkeypatch.setattr(module, "TIMEOUT_S", 5)
+    monkeypatch.setenv("HEMAML_NOTIFY", "sh -c 'sleep 8 &'")
+    assert notify(EVENT) == "sent"
+
+
+def test_values_that_json_does_not_know_are_told_in_words(monkeypatch):
+    monkeypatch.setenv("HEMAML_NOTIFY", "true")
+    assert notify({**EVENT, "path": socket}) == "sent"

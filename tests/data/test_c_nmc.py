@@ -10,6 +10,7 @@ from hemaml.core.experiment import Split
 from hemaml.data.c_nmc import subject_of
 from hemaml.data.reading import read_dataset, verify_dataset
 from hemaml.data.splits import folds, held_out, outer
+from hemaml.tasks.leukemia import task
 
 TEST_DATA = "C-NMC_test_prelim_phase_data"
 NAMES = [
@@ -42,6 +43,7 @@ def write_table(folder, *rows):
 
 def test_subjects_labels_and_folds_come_from_names(root):
     dataset = read_dataset(SECTION)
+    assert dataset.name == task.usual_data
     assert dataset.classes == ("healthy", "leukemia")
     assert dataset.ids[0] == "fold_0/all/UID_1_1_1_all"
     assert dict(zip(dataset.ids, dataset.groups, strict=True)) == {

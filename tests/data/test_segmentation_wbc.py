@@ -7,6 +7,7 @@ import pytest
 from hemaml.core.errors import DataError
 from hemaml.data.reading import read_dataset, verify_dataset
 from hemaml.data.segmentation_wbc import CELL_TYPES, CLASSES
+from hemaml.tasks.wbc_segmentation import task
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ SECTION = {"reader": "segmentation_wbc", "set": 1}
 
 def test_layout_is_read(small):
     dataset = read_dataset(SECTION)
-    assert dataset.name == "segmentation_wbc-1"
+    assert dataset.name == task.usual_data == "segmentation_wbc-1"
     assert dataset.ids == ("001", "002", "010")
     assert dataset.classes == CLASSES
     assert [CELL_TYPES[label] for label in dataset.labels] == [

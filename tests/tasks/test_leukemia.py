@@ -39,6 +39,14 @@ def test_the_truth_scores_best():
     assert scores[task.primary] == 1
 
 
+def test_less_is_better_where_the_task_says_so():
+    """A gate looks at the sign of a difference."""
+    poor = np.clip(TRUTH * 0.1 + 0.45, 0, 1)
+    poor[:6] = 1 - poor[:6]
+    worst, best = (task.score(Fixed(values), DATA) for values in (poor, TRUTH))
+    assert {name for name in SCORES if best[name] < worst[name]} == task.minimized
+
+
 def test_leukemia_is_the_positive_class():
     found = TRUTH.copy()
     found[1] = 1, 0  # one leukemia missed

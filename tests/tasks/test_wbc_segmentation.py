@@ -56,6 +56,8 @@ def test_a_better_model_is_above_noise_for_every_score(data):
         assert got.difference == pytest.approx(scores[0][metric] - scores[1][metric]), metric
         assert not got.within_noise, metric
         assert (near.calls, far.calls, got.num_images) == (1, 1, 8)
+        assert (got.difference < 0) == (metric in task.minimized), metric
+    assert task.minimized <= scores[0].keys()
 
 
 def test_a_comparison_takes_groups_as_wholes(data):

@@ -126,7 +126,8 @@ def move(uri, process, rounds, barrier, results):
 
 def race(uri, processes, rounds):
     """For each round the versions that were crowned."""
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["hemaml.tracking.registry"])
     barrier, results = context.Barrier(processes), context.Queue()
     arguments = [(uri, i, rounds, barrier, results) for i in range(processes)]
     workers = [context.Process(target=move, args=each) for each in arguments]
