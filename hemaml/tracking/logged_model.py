@@ -9,7 +9,8 @@ import io
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -19,22 +20,27 @@ from tempfile import TemporaryDirectory
 import mlflow
 import numpy as np
 from mlflow import pyfunc
+from mlflow.entities import Metric
 from mlflow.models import Model, ModelSignature
+from mlflow.tracking import MlflowClient
 from mlflow.types.schema import AnyType, ColSpec, Schema, TensorSpec
 from PIL import Image
 
 from hemaml.core.dataset import Dataset
 from hemaml.core.errors import ModelError
 from hemaml.core.predictions import LIVE, NUM_IMAGES, LivePredictions
+from hemaml.core.provenance import SOURCE
 from hemaml.core.types import UInt8Array
 from hemaml.data.decode import decode_image
-from hemaml.tracking.mlflow_tracker import WEIGHTS, MlflowTracker, store_errors
+from hemaml.tracking.mlflow_tracker import REGISTERED, WEIGHTS, MlflowTracker, store_errors
 
 # It reports each check of the example.
 logging.getLogger("mlflow.pyfunc").setLevel(logging.WARNING)
 
 PARITY = "parity"
 """Name, in a logged model, of the folder with the images and their predictions."""
+DIGEST_CHARS = 36
+"""MLflow keeps so many of a data set's digest."""
 EXAMPLE_SIDE = 64
 """Pixels of the longer side of the example that the UI shows."""
 PACKAGES = (
@@ -93,6 +99,30 @@ def log_model(
             info = Model.log(artifact_path=None, name=name, flavor=pyfunc, run_id=run_id, **model)
     uri: str = info.model_uri
     return uri
+
+
+def describe_model(
+    tracker: MlflowTracker, uri: str, run_id: str, scores: Mapping[str, float], data: Dataset
+) -> None:
+    """Puts scores on a data set, and where it comes from, onto a logged model.
+
+    Args:
+        tracker: The store that has the model.
+        uri: Of the model.
+        run_id: The run that trained it; it has these scores already.
+        scores: Columns of the UI's table of models.
+        data: What it was scored on.
+    """
+    model_id, now = uri.removeprefix(REGISTERED), int(time.time() * 1000)
+    metrics = [
+        Metric(name, value, now, 0, model_id, data.name, data.digest[:DIGEST_CHARS], run_id)
+        for name, value in scores.items()
+    ]
+    with store_errors(tracker.uri):
+        client = MlflowClient(tracking_uri=tracker.uri)
+        if source := tracker.get(run_id).tags.get(SOURCE):  # MLflow wrote the program's name
+            client.set_logged_model_tags(model_id, {SOURCE: source})
+        client.log_batch(run_id, metrics=metrics)
 
 
 @dataclass(frozen=True, slots=True)
