@@ -33,7 +33,7 @@ def model_card(
     """
     tags = record.tags
     lines = [
-        f"# {uri.removeprefix('models:/')}: {tags['objective']}",
+        _headline(record, held_out or {}),
         "",
         f"**Intended use.** {experiment.intended_use}",
         "",
@@ -58,6 +58,17 @@ def model_card(
     dirty = ", with uncommitted changes" if tags.get("git.dirty") == "true" else ""
     lines += [f"Code: {commit or 'no repository'}{dirty}. Seed {tags['seed']}. Run `{record.id}`."]
     return "\n".join(lines)
+
+
+def _headline(record: Record, held_out: Mapping[str, float]) -> str:
+    """One line without markup, since tables of versions show the raw beginning of a card."""
+    goals = json.loads(record.tags.get("goals", "[]"))
+    goal = goals[0]["metric"] if goals else ""
+    told = [f"{goal} {held_out[goal]:.4f} held out"] if goal in held_out else []
+    if goal in record.metrics:
+        told.append(f"{record.metrics[goal]:.4f} on validation")
+    told.append(f"{record.metrics['params_total']:,.0f} parameters")
+    return f"{record.tags['objective'].partition('.')[2]}: {', '.join(told)}"
 
 
 def _scores(metrics: Mapping[str, float]) -> list[str]:

@@ -54,7 +54,8 @@ def log_servable(job: Job, run: Run, source: str) -> None:
     Raises:
         ModelError: The weights do not predict as they did in training; nothing is registered.
     """
-    from hemaml.tracking.logged_model import log_model  # imports a second's worth of MLflow
+    # It imports a second's worth of MLflow.
+    from hemaml.tracking.logged_model import describe_model, log_model
 
     assert isinstance(job.tracker, MlflowTracker)
     run.flush()  # model and card show the scores
@@ -69,7 +70,7 @@ def log_servable(job: Job, run: Run, source: str) -> None:
         )
     record = job.tracker.get(source)
     scores = {n: v for n, v in summary(record).items() if "/" not in n and math.isfinite(v)}
-    job.tracker.describe_logged(model, source, scores, job.folds[0].val)
+    describe_model(job.tracker, model, source, scores, job.folds[0].val)
     run.set_tags({MODEL: model, "model_run": source, "trial_key": record.tags["trial_key"]})
     if job.plan.experiment.register_as is not None:
         register(job.tracker, run.id, registered_name(job.plan, job.data.name))

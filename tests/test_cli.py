@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -153,6 +154,19 @@ def test_errors_say_the_rule_and_leave_nothing(workplace, arguments, told):
         call(*arguments)
     if (workplace / "mlruns" / "mlflow.db").exists():
         assert tracker().find({}) == []
+
+
+def test_ui_tells_of_a_port_that_is_taken_and_names_links_all_the_same(workplace):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(
+            HemamlError, match=rf"listens at 127.0.0.1:{port}.*hemaml ui --port \d+"
+        ):
+            call("ui", "--port", str(port))
+        code, shown = call("ui", "--port", str(port), "--links")
+    assert code == 0 and f"served at http://127.0.0.1:{port}" in shown
 
 
 def test_errors_go_to_stderr_without_a_traceback(workplace):

@@ -109,6 +109,22 @@ def test_pages_of_sweeps_and_models_are_named(stub):
     assert pages["champion (v1)"] == model_page("mine", 1)
 
 
+def test_models_data_sets_and_sources_are_linked(stub):
+    run = hemaml.run(plan_from({**stub.EXPERIMENT, "register": "mine"}, None)).run_id
+    client = MlflowClient(settings.tracking_uri(), settings.tracking_uri())
+    (model,) = client.search_logged_models([tracker().experiment_id])
+    assert model.name == "stub" and model.source_run_id == run
+    assert json.loads(model.tags["mlflow.modelVersions"]) == [{"name": "mine", "version": "1"}]
+    record = tracker().get(run)
+    assert model.tags["mlflow.source.name"] == record.tags["mlflow.source.name"]
+    assert record.tags["mlflow.source.name"] == "experiments/stub/stub.yaml"
+    scores = {metric.key: metric for metric in model.metrics}
+    assert scores["score"].value == record.metrics["score"]
+    inputs = client.get_run(run).inputs.dataset_inputs
+    data = {entry.dataset.digest for entry in inputs if entry.tags[0].value == "validation"}
+    assert {scores["score"].dataset_digest} == data
+
+
 def test_names_are_encoded():
     page = model_page("ü b&c?d#e", 2)
     assert page.startswith("#/models/") and page.endswith(

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-SPACE = "&emsp;"
+SPACE = "&nbsp;" * 4
 """Behind each cell: the UI puts none between columns, and takes away what is mere space."""
 
 

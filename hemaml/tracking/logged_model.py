@@ -9,7 +9,8 @@ import io
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -18,7 +19,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 from mlflow import pyfunc
-from mlflow.entities import LoggedModelOutput, LoggedModelStatus
+from mlflow.entities import LoggedModelOutput, LoggedModelStatus, Metric
 from mlflow.models import Model, ModelSignature
 from mlflow.models.model import MLMODEL_FILE_NAME
 from mlflow.tracking import MlflowClient
@@ -28,6 +29,7 @@ from PIL import Image
 from hemaml.core.dataset import Dataset
 from hemaml.core.errors import ModelError
 from hemaml.core.predictions import LIVE, NUM_IMAGES, LivePredictions
+from hemaml.core.provenance import SOURCE
 from hemaml.core.tracker import REGISTERED
 from hemaml.core.types import UInt8Array
 from hemaml.data.decode import decode_image
@@ -38,6 +40,8 @@ logging.getLogger("mlflow.pyfunc").setLevel(logging.WARNING)
 
 PARITY = "parity"
 """Name, in a logged model, of the folder with the images and their predictions."""
+DIGEST_CHARS = 36
+"""MLflow keeps so many of a data set's digest."""
 EXAMPLE_SIDE = 64
 """Pixels of the longer side of the example that the UI shows."""
 PACKAGES = (
@@ -112,6 +116,30 @@ def _stored(tracker: MlflowTracker, run_id: str, name: str, folder: Path) -> str
         client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
         client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
     return f"{REGISTERED}{logged.model_id}"
+
+
+def describe_model(
+    tracker: MlflowTracker, uri: str, run_id: str, scores: Mapping[str, float], data: Dataset
+) -> None:
+    """Puts scores on a data set, and where it comes from, onto a logged model.
+
+    Args:
+        tracker: The store that has the model.
+        uri: Of the model.
+        run_id: The run that trained it; it has these scores already.
+        scores: Columns of the UI's table of models.
+        data: What it was scored on.
+    """
+    model_id, now = uri.removeprefix(REGISTERED), int(time.time() * 1000)
+    metrics = [
+        Metric(name, value, now, 0, model_id, data.name, data.digest[:DIGEST_CHARS], run_id)
+        for name, value in scores.items()
+    ]
+    with store_errors(tracker.uri):
+        client = MlflowClient(tracking_uri=tracker.uri)
+        if source := tracker.get(run_id).tags.get(SOURCE):  # MLflow wrote the program's name
+            client.set_logged_model_tags(model_id, {SOURCE: source})
+        client.log_batch(run_id, metrics=metrics)
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from hemaml.core.dataset import Dataset
 from hemaml.core.errors import StoreError
-from hemaml.core.provenance import SOURCE, origin
+from hemaml.core.provenance import origin
 from hemaml.core.settings import cache_root
 from hemaml.core.tracker import REGISTERED, Record, Status, is_registered
 
@@ -42,8 +42,6 @@ FLUSH_S = 5.0
 """Seconds that metrics may wait: a batch costs about as much as a single value."""
 FLUSH_COUNT = 900
 """MLflow takes at most 1000 metrics a batch."""
-DIGEST_CHARS = 36
-"""MLflow keeps so many of a data set's digest."""
 PAGE = 1000
 """Runs asked for at once."""
 PARAM_CHARS = 6000
@@ -51,6 +49,8 @@ PARAM_CHARS = 6000
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 """Makes the UI open on runs, charts and models instead of chats."""
 PARENT = "mlflow.parentRunId"
+VERSIONS = "mlflow.modelVersions"
+"""Tag of a logged model: the registered versions that were made of it."""
 WEIGHTS = "weights"
 """Name, in a logged model, of the folder that a model was saved to."""
 CANDIDATE = "candidate"
@@ -346,29 +346,6 @@ class MlflowTracker:
         with store_errors(self.uri):
             return self._copy_model(self._source(name, version), folder)
 
-    def describe_logged(
-        self, model_uri: str, run_id: str, scores: Mapping[str, float], data: Dataset
-    ) -> None:
-        """Puts scores on a data set, and where it comes from, onto a logged model.
-
-        Args:
-            model_uri: Of the model.
-            run_id: The run that trained it; it has these scores already.
-            scores: Columns of the UI's table of models.
-            data: What it was scored on.
-        """
-        model_id = model_uri.removeprefix(REGISTERED)
-        now, digest = int(time.time() * 1000), data.digest[:DIGEST_CHARS]
-        metrics = [
-            Metric(name, value, now, 0, model_id, data.name, digest, run_id)
-            for name, value in scores.items()
-        ]
-        with store_errors(self.uri):
-            source = self._client.get_run(run_id).data.tags.get(SOURCE)
-            if source:  # MLflow wrote the name of the program
-                self._client.set_logged_model_tags(model_id, {SOURCE: source})
-            self._client.log_batch(run_id, metrics=metrics)
-
     def register(self, run_id: str, model_uri: str, name: str, tags: Mapping[str, object]) -> str:
         """Makes a logged model a new version, and the candidate, of a registered one.
 
@@ -384,8 +361,12 @@ class MlflowTracker:
             created = self._client.create_model_version(
                 name, logged.artifact_location, run_id, texts, model_id=logged.model_id
             )
-            version: str = created.version
+            version = str(created.version)  # an embedded store has a number
             self._client.set_registered_model_alias(name, CANDIDATE, version)
+            # A server does so itself; without the tag the UI's table of models has no versions.
+            known = json.loads(logged.tags.get(VERSIONS, "[]"))
+            versions = json.dumps([*known, {"name": name, "version": version}])
+            self._client.set_logged_model_tags(logged.model_id, {VERSIONS: versions})
         return f"{REGISTERED}{name}/{version}"
 
 

@@ -66,9 +66,16 @@ def test_artifacts_are_previewed(store, visit):
 def test_a_registered_model_shows_its_aliases_and_its_card(store, printed, visit):
     page = visit(address(printed, f"registered model {NAME}", "versions"))
     rows = page.get_by_role("row")
-    rows.filter(has_text="Version 2").filter(has_text="@ champion").wait_for()
+    champion = rows.filter(has_text="Version 2").filter(has_text="@ champion")
+    champion.get_by_text("stub: score 0.9000 held out").wait_for()
     rows.filter(has_text="Version 1").filter(has_text="@ previous").wait_for()
     page = visit(address(printed, f"registered model {NAME}", "champion (v2)"))
     assert model_page(NAME, 2) in page.url
     page.get_by_text("Intended use.").wait_for()
     page.get_by_role("cell", name="0.9000").first.wait_for()
+
+
+def test_the_table_of_models_has_their_scores_versions_and_data(store, visit):
+    page = visit(f"#/experiments/{store.task.experiment_id}/models?workflowType=machine_learning")
+    for told in (f"{NAME} v2", "stub.yaml"):
+        page.get_by_text(told).first.wait_for()
