@@ -18,6 +18,7 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))
 FLAGS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    "--enable-unsafe-swiftshader",  # parallel coordinates are drawn by WebGL
 ]  # fmt: skip
 NAME = "stub-stub"
 COMMAND = (  # `hemaml`, in a process whose package has the stub for its only objective

@@ -59,8 +59,8 @@ def test_artifacts_are_previewed(store, visit):
     picture = page.locator("img[src*='history.png'], img[src^='blob:']").first
     picture.wait_for()
     page.wait_for_function("image => image.naturalWidth > 200", arg=picture.element_handle())
-    page.get_by_text("history.html", exact=True).click()
-    page.frame_locator("iframe").locator(".js-plotly-plot .main-svg").first.wait_for()
+    page.get_by_text("report.html", exact=True).click()
+    page.frame_locator("iframe").locator(".plot .main-svg").first.wait_for()
 
 
 def test_a_registered_model_shows_its_aliases_and_its_card(store, printed, visit):
