@@ -81,6 +81,7 @@ def test_a_dry_run_is_a_look_that_moves_nothing(stub):
     found = hemaml.promote(NAME, run=trained(0.5), dry_run=True)
     assert found.outcome == "would_pass" and aliases() == {"candidate": 1}
     assert hemaml.promote(NAME).look == 2
+    assert [e.action for e in hemaml.history(NAME)] == ["dry run", "promotion"]
 
 
 def test_force_needs_a_reason_and_is_on_record(stub):
@@ -98,6 +99,7 @@ def test_a_challenger_need_not_beat_the_champion(stub):
     found = hemaml.promote(NAME, run=trained(0.45), alias="challenger")
     assert found.outcome == "promoted"
     assert aliases() == {"champion": 1, "challenger": 2, "candidate": 2}
+    assert hemaml.history(NAME)[-1].action == "challenger"
 
 
 def test_what_is_another_label_set_cannot_be_forced(stub, monkeypatch):
