@@ -173,7 +173,7 @@ def logged_with_other_answers(tracker, name, folder):
 def test_the_run_and_the_model_know_each_other(store, tmp_path):
     run_id, uri = logged(store, "leukemia.svm", tmp_path / "svm")
     model = store._client.get_logged_model(uri.removeprefix("models:/"))
-    assert (model.source_run_id, str(model.status)) == (run_id, "LoggedModelStatus.READY")
+    assert (model.source_run_id, str(model.status)) == (run_id, "READY")
     assert {metric.key: metric.value for metric in model.metrics} == {"score": 0.5}
     run = store._client.get_run(run_id)
     assert [output.model_id for output in run.outputs.model_outputs] == [model.model_id]
