@@ -35,7 +35,8 @@ class Entry:
 
     Attributes:
         when_ms: Milliseconds since 1970.
-        action: A promotion (also one that was refused) or a rollback.
+        action: `promotion` (also one that was refused), `dry run`, `challenger` (that alias was to
+            be moved) or `rollback`.
         outcome: One of `Outcome`, or `overtaken`, `interrupted`, or `running` while it goes on.
         version: Number of the version that was to become champion.
         champion: Number of the champion before, or None.
@@ -179,7 +180,7 @@ def _entry(record: Record) -> Entry:
     primary = record.metrics.get(f"held_out/{tags.get('primary', '')}")
     return Entry(
         when_ms=record.start_ms,
-        action=tags["kind"],
+        action=_action(tags),
         outcome=tags["outcome"],
         version=int(tags["version"]),
         champion=int(tags["champion"]) if "champion" in tags else None,
@@ -190,3 +191,9 @@ def _entry(record: Record) -> Entry:
         look=int(tags.get("look", 0)),
         run_id=record.id,
     )
+
+
+def _action(tags: Mapping[str, str]) -> str:
+    if tags.get("dry_run") == "true":
+        return "dry run"
+    return tags["kind"] if tags.get("alias", CHAMPION) == CHAMPION else tags["alias"]

@@ -2,8 +2,13 @@
 
 import multiprocessing
 import os
+import socket
+import subprocess
 import sys
+import time
+import urllib.request
 from collections import Counter
+from contextlib import contextmanager
 
 import hemaml
 from hemaml.core import settings
@@ -18,6 +23,32 @@ WAIT_S = 300
 def prepared(trained):
     """A run whose model passes its gates against one that is as good."""
     return trained(0.5, gates={"score": {"not_worse_by": 1}})
+
+
+@contextmanager
+def mlflow_server(folder):
+    """A real MLflow server on a store of its own in a folder; its address."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-W", "ignore", "-m", "mlflow", "server", "--port", str(port)]
+    options = ["--workers", "1", "--backend-store-uri", f"sqlite:///{folder}/server.db"]
+    with open(folder / "server.log", "w") as log:
+        process = subprocess.Popen(
+            [*command, *options], stdout=log, stderr=log, env=os.environ, cwd=folder
+        )
+    address = f"http://127.0.0.1:{port}"
+    for _ in range(WAIT_S):
+        try:
+            urllib.request.urlopen(f"{address}/health", timeout=1).close()
+            break
+        except OSError:
+            time.sleep(0.5)
+    try:
+        yield address
+    finally:
+        process.terminate()
+        process.wait()
 
 
 def check_race(uri, folder, name, run, *, processes, rounds):

@@ -82,6 +82,7 @@ def test_a_dry_run_is_a_look_that_moves_nothing(stub):
     found = hemaml.promote(NAME, run=trained(0.5), dry_run=True)
     assert found.outcome == "would_pass" and aliases() == {"candidate": 1}
     assert hemaml.promote(NAME).look == 2
+    assert [e.action for e in hemaml.history(NAME)] == ["dry run", "promotion"]
 
 
 def test_force_needs_a_reason_and_is_on_record(stub):
@@ -99,6 +100,7 @@ def test_a_challenger_need_not_beat_the_champion(stub):
     found = hemaml.promote(NAME, run=trained(0.45), alias="challenger")
     assert found.outcome == "promoted"
     assert aliases() == {"champion": 1, "challenger": 2, "candidate": 2}
+    assert hemaml.history(NAME)[-1].action == "challenger"
 
 
 def test_what_is_another_label_set_cannot_be_forced(stub, monkeypatch):
@@ -280,18 +282,18 @@ def test_what_a_later_entry_saw_tells_how_a_killed_move_ended(stub, monkeypatch)
 
 
 def test_a_fault_of_the_store_after_the_move_is_no_interruption(stub, monkeypatch):
-    set_tags = MlflowRun.set_tags
+    set_tags, faults = MlflowRun.set_tags, [StoreError("the disk is full")]
 
     def faulty(run, values):
-        if values.get("outcome") == "promoted":
-            monkeypatch.undo()
-            raise StoreError("the disk is full")
+        if values.get("outcome") == "promoted" and faults:
+            raise faults.pop()
         set_tags(run, values)
 
     run = trained(0.5)
     monkeypatch.setattr(MlflowRun, "set_tags", faulty)
-    with pytest.raises(StoreError):
+    with pytest.raises(StoreError, match="full"):
         hemaml.promote(NAME, run=run)
+    assert aliases()["champion"] == 1 and hemaml.history(NAME)[-1].outcome == "promoted"
 
 
 def test_deleted_looks_still_count(stub):

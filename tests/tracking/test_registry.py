@@ -1,15 +1,11 @@
 """Versions and aliases of a real store, and who may move a champion."""
 
 import multiprocessing
-import os
-import socket
-import subprocess
-import sys
 import time
-import urllib.request
 
 import pytest
 from mlflow import MlflowClient
+from promotions import mlflow_server
 
 from hemaml.core.errors import ConfigError, Overtaken, UnknownName
 from hemaml.tracking import registry as module
@@ -150,23 +146,8 @@ def test_of_many_at_once_one_wins_each_round(workplace):
 @pytest.fixture
 def server(workplace):
     """A real MLflow server on a store of its own; its address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-W", "ignore", "-m", "mlflow", "server", "--port", str(port)]
-    options = ["--workers", "1", "--backend-store-uri", f"sqlite:///{workplace}/server.db"]
-    with open(workplace / "server.log", "w") as log:
-        process = subprocess.Popen([*command, *options], stdout=log, stderr=log, env=os.environ)
-    address = f"http://127.0.0.1:{port}"
-    for _ in range(240):
-        try:
-            urllib.request.urlopen(f"{address}/health", timeout=1).close()
-            break
-        except OSError:
-            time.sleep(0.25)
-    yield address
-    process.terminate()
-    process.wait()
+    with mlflow_server(workplace) as address:
+        yield address
 
 
 @pytest.mark.slow
