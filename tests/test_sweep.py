@@ -356,8 +356,10 @@ def test_a_sweep_is_run_by_one_process_at_a_time(stub):
 
 
 def test_warm_start_learns_from_sweeps_of_the_same_question_only(stub):
-    with pytest.raises(ConfigError, match="needs an earlier sweep"):
+    with pytest.raises(ConfigError, match="needs a sampler that learns, but `sampler: random`"):
         hemaml.sweep(plan(), warm_start=True)
+    with pytest.raises(ConfigError, match="needs an earlier sweep"):
+        hemaml.sweep(plan(sampler="tpe"), warm_start=True)
     hemaml.sweep(plan())
     result = hemaml.sweep(plan(sampler="tpe"), warm_start=True)
     assert len(result.searched) == 6 and agree(result.id)
@@ -365,7 +367,7 @@ def test_warm_start_learns_from_sweeps_of_the_same_question_only(stub):
     assert result.best == {"x": own.loc[own["score"].idxmax(), "x"]}  # never a lent one
     other = {"x": {"type": "float", "low": 0, "high": 0.9}}
     with pytest.raises(ConfigError, match="needs an earlier sweep"):
-        hemaml.sweep(plan(other), warm_start=True)
+        hemaml.sweep(plan(other, sampler="tpe"), warm_start=True)
 
 
 def test_several_goals_give_a_front(stub):

@@ -24,7 +24,7 @@ def print_scores(
 ) -> None:
     """Mean and deviation, beside the paper's figures where there are any."""
     rows = [
-        [name, f"{mean:.4f}", f"{deviation:.4f}", *([str(paper.get(name, ""))] if paper else [])]
+        [name, figure(mean), figure(deviation), *([str(paper.get(name, ""))] if paper else [])]
         for name, (mean, deviation) in headline(scores).items()
     ]
     if rows:
@@ -45,6 +45,11 @@ def headline(metrics: Any) -> dict[str, Any]:
         for name, value in sorted(metrics.items(), key=lambda item: ("/" in item[0], item[0]))
         if name in whole or (name.rpartition("/")[2] in whole and not is_curve(name))
     }
+
+
+def figure(value: float) -> str:
+    """A score with four decimals, a count or a size without any."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4f}"
 
 
 def cell(value: object) -> str:
