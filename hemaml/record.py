@@ -101,6 +101,17 @@ def _paper_tags(job: Job) -> dict[str, object]:
     return {f"paper.{g.metric}": paper[g.metric] for g in job.plan.goals if g.metric in paper}
 
 
+def check_same_data(job: Job, record: Record) -> None:
+    """Raises `ConfigError` where a sweep's data or its split is not what its record says."""
+    now = run_tags(job)
+    for name in ("data_digest", "held_out_digest", "split_digest"):
+        if record.tags[name] != now[name]:
+            raise ConfigError(
+                f"a sweep goes on with the data it began on, but its {name} was "
+                f"{record.tags[name]} and is {now[name]}. Restore the data, or start a new sweep."
+            )
+
+
 def summary(record: Record) -> dict[str, float]:
     """A run's metrics without its curves, sorted by name."""
     return {k: v for k, v in sorted(record.metrics.items()) if not is_curve(k)}

@@ -34,6 +34,7 @@ from hemaml.job import Job
 from hemaml.notes import sweep_note
 from hemaml.overview import described, sweep_pages
 from hemaml.record import (
+    check_same_data,
     ended_on_error,
     exclusive,
     find_sweep,
@@ -232,6 +233,12 @@ def open_sweep(
             f"a sweep needs a search space, but {plan.experiment.name!r} has none. Write "
             f"search_spaces/{plan.experiment.task}/{plan.experiment.name}.yaml, or use `run`."
         )
+    sampler = plan.experiment.sweep.sampler
+    if warm_start and sampler in ("grid", "random"):
+        raise ConfigError(
+            f"a warm start needs a sampler that learns, but `sampler: {sampler}` does not. "
+            "Leave --warm-start out, or use tpe, gp, cmaes or nsga2."
+        )
     stamp = time.strftime("%Y%m%d-%H%M%S")
     job = open_job(plan, sweep_id=f"{plan.experiment.name}-{stamp}-{secrets.token_hex(2)}")
     study = study_of(job, _earlier_studies(job) if warm_start else ())
@@ -268,21 +275,11 @@ def reopen_sweep(
     job = open_job(
         plan_from(document, plan.space.model_dump(mode="json")), sweep_id=record.tags["sweep"]
     )
-    _check_same_data(job, record)
+    check_same_data(job, record)
     lent = json.loads(record.tags.get("warm_start", "[]"))
     with exclusive(job):  # tells before the record is touched
         run = job.tracker.reopen(record.id)
     return OpenSweep(job.but(parent=run.id), study_of(job, tuple(lent)), run)
-
-
-def _check_same_data(job: Job, record: Record) -> None:
-    now = run_tags(job)
-    for name in ("data_digest", "held_out_digest", "split_digest"):
-        if record.tags[name] != now[name]:
-            raise ConfigError(
-                f"a sweep goes on with the data it began on, but its {name} was "
-                f"{record.tags[name]} and is {now[name]}. Restore the data, or start a new sweep."
-            )
 
 
 def study_of(job: Job, warm_start: tuple[str, ...] = ()) -> Study:

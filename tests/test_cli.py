@@ -1,5 +1,6 @@
 """The command line from outside: exit codes, messages, and what is left in the stores."""
 
+import json
 import os
 import re
 import shutil
@@ -15,7 +16,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from hemaml.cli import app
+from hemaml.cli import app, main
 from hemaml.core import settings
 from hemaml.core.errors import HemamlError
 from hemaml.tracking.mlflow_tracker import MlflowTracker
@@ -50,6 +51,12 @@ def test_help_names_every_command_and_is_quick_to_import():
     probe += " if m in sys.modules])"
     heavy = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True)
     assert heavy.stdout.strip() == "[]", heavy
+
+
+def test_check_says_that_it_has_nothing_to_check(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(HemamlError, match="experiments/<task>/<name>.yaml, but .* has none"):
+        call("check")
 
 
 def test_list_and_check_know_every_experiment(workplace):
@@ -270,6 +277,28 @@ def test_ctrl_c_ends_a_sweep_cleanly_and_says_how_to_go_on(workplace):
     runs = tracker().find({"kind": "trial"}, parent=parent.id)
     assert runs and {run.status for run in runs} <= {"FINISHED", "KILLED"}
     assert {run.tags["outcome"] for run in runs} <= {"finished", "interrupted"}
+
+
+def test_a_batch_system_that_ends_a_sweep_leaves_it_in_order(stub, tmp_path, monkeypatch, capsys):
+    """SIGTERM is what `docker stop` and schedulers send."""
+    for folder, content in (("experiments", stub.EXPERIMENT), ("search_spaces", stub.SPACE)):
+        file = tmp_path / "mine" / folder / "stub" / "stub.yaml"
+        file.parent.mkdir(parents=True)
+        file.write_text(json.dumps(content))  # JSON is YAML
+    path = str(tmp_path / "mine/experiments/stub/stub.yaml")
+    stub.on_step.append(lambda epoch: len(stub.trained) == 3 and os.kill(os.getpid(), 15))
+    monkeypatch.setattr(sys, "argv", ["hemaml", "sweep", path, "--plain"])
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(SystemExit) as ended:
+            main()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert ended.value.code == 130 and f"hemaml sweep {path} --resume" in capsys.readouterr().err
+    runs = MlflowTracker(settings.tracking_uri(), "stub").find({})
+    outcomes = [run.tags["outcome"] for run in runs if run.tags["kind"] == "trial"]
+    assert outcomes == ["finished", "finished", "interrupted"]
+    assert {run.status for run in runs} == {"FINISHED", "KILLED"}
 
 
 @pytest.mark.slow

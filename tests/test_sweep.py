@@ -3,6 +3,7 @@
 import json
 from copy import deepcopy
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,14 @@ from hemaml.sweep import open_sweep, reopen_sweep
 from hemaml.tracking.mlflow_tracker import MlflowTracker
 
 STUB = Path("experiments/stub/stub.yaml")
+
+
+@pytest.fixture(autouse=True)
+def _figures(request, monkeypatch):
+    """Drawing a study takes half of a stub's sweep: only tests marked so look at the figures."""
+    if not request.node.get_closest_marker("figures"):
+        sweep = import_module("hemaml.sweep")  # `hemaml.sweep` is the function
+        monkeypatch.setattr(sweep, "study_figures", lambda study, plan: [])
 
 
 def plan(space=None, **sweep_and_params):
@@ -70,6 +79,7 @@ def test_a_sweep_records_trials_winner_confirmation_and_answer(stub):
     assert agree(result.id)
 
 
+@pytest.mark.figures
 def test_the_parent_run_has_what_is_needed_to_repeat_it(stub):
     result = hemaml.sweep(plan(trials=2))
     split = json.loads(tracker().read_text(result.run_id, "split.json"))
@@ -357,8 +367,10 @@ def test_a_sweep_is_run_by_one_process_at_a_time(stub):
 
 
 def test_warm_start_learns_from_sweeps_of_the_same_question_only(stub):
-    with pytest.raises(ConfigError, match="needs an earlier sweep"):
+    with pytest.raises(ConfigError, match="needs a sampler that learns, but `sampler: random`"):
         hemaml.sweep(plan(), warm_start=True)
+    with pytest.raises(ConfigError, match="needs an earlier sweep"):
+        hemaml.sweep(plan(sampler="tpe"), warm_start=True)
     hemaml.sweep(plan())
     result = hemaml.sweep(plan(sampler="tpe"), warm_start=True)
     assert len(result.searched) == 6 and agree(result.id)
@@ -366,9 +378,10 @@ def test_warm_start_learns_from_sweeps_of_the_same_question_only(stub):
     assert result.best == {"x": own.loc[own["score"].idxmax(), "x"]}  # never a lent one
     other = {"x": {"type": "float", "low": 0, "high": 0.9}}
     with pytest.raises(ConfigError, match="needs an earlier sweep"):
-        hemaml.sweep(plan(other), warm_start=True)
+        hemaml.sweep(plan(other, sampler="tpe"), warm_start=True)
 
 
+@pytest.mark.figures
 def test_several_goals_give_a_front(stub):
     goals = [{"metric": "score", "direction": "maximize"},
              {"metric": "params_total", "direction": "minimize"}]  # fmt: skip

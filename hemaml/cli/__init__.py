@@ -1,5 +1,6 @@
 """The command line: parse, call, print. Everything here can be done from Python as well."""
 
+import signal
 import sys
 
 import typer
@@ -21,6 +22,8 @@ app.add_typer(cache.app, name="cache")
 
 def main() -> None:
     """Runs the command line; users' errors are printed without a traceback."""
+    # A batch system or `docker stop` ends a job by SIGTERM: it ends as cleanly as by Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         app()
     except HemamlError as error:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from hemaml.cli.arguments import ExperimentPath, Sets
-from hemaml.cli.show import cell, headline, print_scores, print_table
+from hemaml.cli.show import cell, figure, headline, print_scores, print_table
 from hemaml.core.errors import ConfigError, TrialError
 
 app = typer.Typer()
@@ -37,7 +37,13 @@ def check(
     """Check experiments and search spaces without training."""
     from hemaml.core.experiment import check_files
 
-    checked = check_files(experiments or sorted(Path("experiments").glob("*/*.yaml")), set_ or [])
+    paths = experiments or sorted(Path("experiments").glob("*/*.yaml"))
+    if not paths:
+        raise ConfigError(
+            f"experiments are looked for as experiments/<task>/<name>.yaml, but {Path.cwd()} has "
+            "none. Go to the folder above `experiments`, or name the files."
+        )
+    checked = check_files(paths, set_ or [])
     rows = [[c.path, "ok" if not c.error else "wrong", c.error or c.summary] for c in checked]
     print_table(["experiment", "state", "what"], rows)
     if any(c.error for c in checked):
@@ -56,7 +62,7 @@ def run(
     result = hemaml.run(experiment, overrides=set_ or [], seed=seed)
     if result.ending != "finished":
         raise ConfigError(f"the run ended as {result.ending}: {result.reason}")
-    print_table(["metric", "value"], [[k, f"{v:.4f}"] for k, v in headline(result.metrics).items()])
+    print_table(["metric", "value"], [[k, figure(v)] for k, v in headline(result.metrics).items()])
     if result.reused_from:
         print(f"taken over from the equal run {result.reused_from}")
     print(f"run {result.run_id}; look at it with `hemaml ui` at {result.link}")
@@ -113,7 +119,8 @@ def _print_result(result: Any) -> None:
     done = frame[frame["ending"] == "finished"]
     if result.best is None:
         reasons = sorted({trial.reason for trial in result.searched if trial.reason})
-        raise TrialError("no trial finished: " + "; ".join(reasons[:3]))
+        why = "; ".join(reasons[:3]) or "none was started within `hours`"
+        raise TrialError(f"no trial finished: {why}. Go on with --resume --id {result.id}.")
     maximize = result.plan.goals[0].direction == "maximize"
     board = done.sort_values(goals[0], ascending=not maximize).head(10)
     rows = [[cell(value) for value in row] for row in board[shown].to_numpy().tolist()]

@@ -34,8 +34,8 @@ def print_scores(
     rows = [
         [
             name,
-            f"{mean:.4f}",
-            f"{deviation:.4f}",
+            figure(mean),
+            figure(deviation),
             *([told(intervals.get(name))] if intervals else []),
             *([str(paper.get(name, ""))] if paper else []),
         ]
@@ -57,6 +57,11 @@ def headline(metrics: Any) -> dict[str, Any]:
         for name, value in sorted(metrics.items(), key=lambda item: ("/" in item[0], item[0]))
         if name in whole or (name.rpartition("/")[2] in whole and not is_curve(name))
     }
+
+
+def figure(value: float) -> str:
+    """A score with four decimals, a count or a size without any."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4f}"
 
 
 def cell(value: object) -> str:
