@@ -93,11 +93,13 @@ def test_exact_search():
     with PeakMemory("cpu") as before:
         pass
     with PeakMemory("cpu") as peak:
-        start = time.perf_counter()
+        start, computed = time.perf_counter(), time.process_time()
         knn_graph(unit, K)
-        seconds = time.perf_counter() - start
-    print(f"\n15,000 x 512: {seconds:.1f} s on 2 cores (target: {LARGEST_SEARCH_S}), "
-          f"{peak.mb - before.mb:.0f} MB beyond the input")  # fmt: skip
+        seconds, computed = time.perf_counter() - start, time.process_time() - computed
+    print(
+        f"\n15,000 x 512: {seconds:.1f} s on 2 cores (target: {LARGEST_SEARCH_S}), "
+        f"{computed:.1f} s of their time, {peak.mb - before.mb:.0f} MB more than the input"
+    )
     assert peak.mb - before.mb < 900  # all pairs at once would take that
 
 
@@ -109,9 +111,10 @@ def test_one_new_image():
     new = np.random.default_rng(1).standard_normal((20, 512)).astype(np.float32)
     times = []
     for row in new:
-        start = time.perf_counter()
+        start, computed = time.perf_counter(), time.process_time()
         bank.attached(network, relayed, row[None], K)
-        times.append((time.perf_counter() - start) * 1000)
-    median = float(np.median(times))
-    print(f"\none image against a bank of 10,000: {median:.1f} ms (target: {LARGEST_ANSWER_MS})")
-    assert median > 0
+        times.append((time.perf_counter() - start, time.process_time() - computed))
+    wall, own = np.median(times, axis=0) * 1000
+    print(f"\none image against a bank of 10,000: {wall:.1f} ms (target: {LARGEST_ANSWER_MS}), "
+          f"{own:.1f} ms of the processor's time")  # fmt: skip
+    assert wall > 0

@@ -106,6 +106,22 @@ def test_what_may_change_on_resume_is_a_parameter(name):
 
 
 @pytest.mark.parametrize("name", objective_names())
+def test_another_file_of_weights_is_another_trial(name, tmp_path):
+    objective = load_objective(name)
+    named = [e for e in objective.examples if "weights" in e or name == "leukemia.backbone"]
+    if "weights" in objective.params.model_fields:
+        assert named
+    for example in named:
+        file = tmp_path / "weights.safetensors"
+        params = objective.params.model_validate({**example, "weights": str(file)})
+        digests = set()
+        for content in (b"one", b"two"):
+            file.write_bytes(content)
+            digests.add(objective.files(params))
+        assert len(digests) == 2
+
+
+@pytest.mark.parametrize("name", objective_names())
 def test_importing_an_objective_is_cheap(name):
     slow = (
         "torch_geometric",

@@ -48,7 +48,7 @@ class Params(Frozen):
     epochs: int = Field(default=400, ge=1, le=100_000, description="Updates with the whole graph.")
     validate_every: int = Field(default=20, ge=1, le=10_000, description="Epochs per validation.")
     patience: int = Field(
-        default=5, ge=0, le=10_000, description="Ends after so many validations without a better."
+        default=0, ge=0, le=10_000, description="Ends after so many validations without a better."
     )
     labels: float = Field(
         default=1, gt=0, le=1, description="Share of the training labels that are used."
