@@ -402,6 +402,13 @@ def test_a_goal_that_no_score_has_is_an_error_with_the_known_ones(stub):
     assert not [run for run in tracker().find({}) if run.status == "RUNNING"]
 
 
+def test_a_gate_that_no_score_has_is_an_error_at_the_first_validation(stub):
+    wrong = deepcopy(stub.EXPERIMENT) | {"gates": {"scoer": {"at_least": 0.5}}}
+    with pytest.raises(ConfigError, match="unknown metric of a gate 'scoer'; known: .*score"):
+        hemaml.sweep(plan_from(wrong, stub.SPACE))
+    assert len(stub.trained) == 1
+
+
 def test_cross_validation_has_a_run_a_fold_and_means_above(stub):
     document = {**deepcopy(stub.EXPERIMENT), "split": {"folds": 3}}
     result = hemaml.sweep(plan_from(document, stub.SPACE))
