@@ -26,7 +26,7 @@ from hemaml.record import (
     trackers,
 )
 from hemaml.sweep import study_of
-from hemaml.tracking.mlflow_tracker import without_secret
+from hemaml.tracking.mlflow_run import without_secret
 from hemaml.trail import ACTIONS, settle
 
 UNDONE = ("running", "waiting")

@@ -18,7 +18,8 @@ from hemaml.core.errors import ConfigError, Overtaken, StoreError, UnknownName
 from hemaml.core.experiment import plan_from
 from hemaml.core.markdown import SPACE
 from hemaml.doctor import examine
-from hemaml.tracking.mlflow_tracker import MlflowRun, MlflowTracker
+from hemaml.tracking.mlflow_run import MlflowRun
+from hemaml.tracking.mlflow_tracker import MlflowTracker
 from hemaml.tracking.registry import Registry
 
 NAME = "stub-stub"

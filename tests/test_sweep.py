@@ -244,7 +244,7 @@ def test_a_trial_killed_after_its_last_step_is_finished_not_diverged(stub, monke
 
 
 def test_a_kill_between_outcome_and_status_keeps_the_outcome(stub, monkeypatch):
-    from hemaml.tracking.mlflow_tracker import MlflowRun
+    from hemaml.tracking.mlflow_run import MlflowRun
 
     opened = open_sweep(plan(confirm_seeds=0))
     end, ended = MlflowRun.end, []

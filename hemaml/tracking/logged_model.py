@@ -33,7 +33,8 @@ from hemaml.core.provenance import SOURCE
 from hemaml.core.tracker import REGISTERED
 from hemaml.core.types import UInt8Array
 from hemaml.data.decode import decode_image
-from hemaml.tracking.mlflow_tracker import WEIGHTS, MlflowTracker, store_errors
+from hemaml.tracking.mlflow_run import store_errors
+from hemaml.tracking.mlflow_tracker import WEIGHTS, MlflowTracker
 
 # It reports each check of the example.
 logging.getLogger("mlflow.pyfunc").setLevel(logging.WARNING)

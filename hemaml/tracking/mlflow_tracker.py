@@ -9,10 +9,8 @@ import hashlib
 import json
 import logging
 import os
-import re
 import sqlite3
 import tempfile
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,32 +18,24 @@ from typing import Any
 
 from filelock import FileLock
 from mlflow.artifacts import download_artifacts
-from mlflow.entities import Dataset as MlflowDataset
-from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag, ViewType
+from mlflow.entities import ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 from mlflow.tracking import MlflowClient
-from sqlalchemy.exc import SQLAlchemyError
 
-from hemaml.core.dataset import Dataset
 from hemaml.core.errors import StoreError
 from hemaml.core.provenance import origin
 from hemaml.core.settings import cache_root
-from hemaml.core.tracker import REGISTERED, Record, Status, is_registered
+from hemaml.core.tracker import REGISTERED, Record, is_registered
+from hemaml.tracking.mlflow_run import MlflowRun, store_errors
 
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 # Each table and version that it creates; faults with their tracebacks, which become `StoreError`s.
 logging.getLogger("mlflow.store.model_registry.abstract_store").setLevel(logging.WARNING)
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
-FLUSH_S = 5.0
-"""Seconds that metrics may wait: a batch costs about as much as a single value."""
-FLUSH_COUNT = 900
-"""MLflow takes at most 1000 metrics a batch."""
 PAGE = 1000
 """Runs asked for at once."""
-PARAM_CHARS = 6000
-"""MLflow cuts longer values with only a warning."""
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 """Makes the UI open on runs, charts and models instead of chats."""
 PARENT = "mlflow.parentRunId"
@@ -56,108 +46,6 @@ WEIGHTS = "weights"
 CANDIDATE = "candidate"
 """Alias of the version that was registered last."""
 RETRIES, FIRST_RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2"
-
-
-@contextmanager
-def store_errors(uri: str) -> Iterator[None]:
-    """Turns any failure of the store into a `StoreError` that names it."""
-    try:
-        yield
-    # ImportError: the database's driver is not installed.
-    except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:
-        cause = str(error).partition("\n")[0]
-        raise StoreError(
-            f"the MLflow store must take reads and writes, but {without_secret(uri)} gave: "
-            f"{without_secret(cause)}. Check the server or the disk, then go on with --resume."
-        ) from error
-
-
-def without_secret(text: str) -> str:
-    """The text with user names and passwords taken out of its URLs."""
-    return re.sub(r"://[^/@\s]+@", "://", text)
-
-
-class MlflowRun:
-    """One run being written; see `hemaml.core.tracker.Run`."""
-
-    def __init__(self, client: MlflowClient, uri: str, run_id: str) -> None:
-        self._client = client
-        self._uri = uri
-        self._id = run_id
-        self._held: list[Metric] = []
-        self._flushed = time.monotonic()
-
-    @property
-    def id(self) -> str:
-        """MLflow's run id."""
-        return self._id
-
-    def log_params(self, values: Mapping[str, object]) -> None:
-        """Logs parameters; equal values may be logged again, others raise."""
-        params = []
-        for name, value in values.items():
-            if len(str(value)) > PARAM_CHARS:
-                raise StoreError(
-                    f"a parameter must have at most {PARAM_CHARS} characters, but {name!r} has "
-                    f"{len(str(value))}."
-                )
-            params.append(Param(name, str(value)))
-        with store_errors(self._uri):
-            for start in range(0, len(params), 100):
-                self._client.log_batch(self._id, params=params[start : start + 100])
-
-    def log_metrics(self, values: Mapping[str, float], step: int = 0) -> None:
-        """Holds metrics back until some seconds have passed or the batch is full."""
-        now = int(time.time() * 1000)
-        self._held += [Metric(name, float(v), now, step) for name, v in values.items()]
-        if len(self._held) > FLUSH_COUNT or time.monotonic() - self._flushed > FLUSH_S:
-            self.flush()
-
-    def flush(self) -> None:
-        """Sends what is held back."""
-        with store_errors(self._uri):
-            while self._held:
-                self._client.log_batch(self._id, metrics=self._held[:FLUSH_COUNT])
-                del self._held[:FLUSH_COUNT]
-        self._flushed = time.monotonic()
-
-    def set_tags(self, values: Mapping[str, object]) -> None:
-        """Sets tags, at most 100."""
-        with store_errors(self._uri):
-            self._client.log_batch(self._id, tags=[RunTag(k, str(v)) for k, v in values.items()])
-
-    def log_text(self, text: str, path: str) -> None:
-        """Stores a text file."""
-        self.log_bytes(text.encode(), path)
-
-    def log_bytes(self, content: bytes, path: str) -> None:
-        """Stores a file."""
-        with tempfile.TemporaryDirectory() as folder, store_errors(self._uri):
-            file = Path(folder) / Path(path).name
-            file.write_bytes(content)
-            parent = str(Path(path).parent)
-            self._client.log_artifact(self._id, str(file), None if parent == "." else parent)
-
-    def log_folder(self, folder: Path, path: str) -> None:
-        """Stores all files of a folder below `path`."""
-        with store_errors(self._uri):
-            self._client.log_artifacts(self._id, str(folder), path)
-
-    def log_dataset(self, data: Dataset, context: str) -> None:
-        """Records the data set as an input, with its digest (MLflow keeps 36 characters)."""
-        profile = json.dumps({"num_images": len(data), "num_groups": len(set(data.groups))})
-        schema = json.dumps({"classes": list(data.classes)})
-        source = json.dumps({"source": data.source})
-        entity = MlflowDataset(data.name, data.digest, "local", source, schema, profile)
-        with store_errors(self._uri):
-            tag = InputTag("mlflow.data.context", context)
-            self._client.log_inputs(self._id, [DatasetInput(entity, [tag])])
-
-    def end(self, status: Status) -> None:
-        """Sends what is held back and ends the run."""
-        self.flush()
-        with store_errors(self._uri):
-            self._client.set_terminated(self._id, status)
 
 
 class MlflowTracker:

@@ -21,7 +21,7 @@ from mlflow.tracking import MlflowClient
 
 from hemaml.core.errors import ConfigError, Overtaken, UnknownName
 from hemaml.core.tracker import REGISTERED
-from hemaml.tracking.mlflow_tracker import store_errors
+from hemaml.tracking.mlflow_run import store_errors
 
 CHAMPION, PREVIOUS, CHALLENGER = "champion", "previous", "challenger"
 CLAIM = "hemaml.claim"

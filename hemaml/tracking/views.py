@@ -15,7 +15,8 @@ from typing import Any
 from urllib.parse import quote
 
 from hemaml.core.experiment import Plan
-from hemaml.tracking.mlflow_tracker import MlflowTracker, without_secret
+from hemaml.tracking.mlflow_run import without_secret
+from hemaml.tracking.mlflow_tracker import MlflowTracker
 
 COLUMNS = ("params_total", "ms_per_image")
 """Metrics that a view shows beside the goals; more would push the parameters out of sight."""
