@@ -7,29 +7,26 @@ survive a kill; resuming brings them together again.
 import json
 import secrets
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
+from hemaml.conclude import conclude, confirm, record_the_killed, winner_of
 from hemaml.core import settings
 from hemaml.core.documents import override
 from hemaml.core.errors import ConfigError
 from hemaml.core.experiment import Plan, load_experiment, plan_from
 from hemaml.core.notify import notify
 from hemaml.core.provenance import this_process
-from hemaml.core.search import Assigned, Ending, Event, Study, Watch
-from hemaml.core.seeding import derive_seed
-from hemaml.core.tracker import Record, Run
+from hemaml.core.search import Event, Study, Watch
+from hemaml.core.tracker import Run
 from hemaml.core.types import Point
 from hemaml.data.splits import split_digest, split_record
 from hemaml.engines import optuna_engine
-from hemaml.engines.optuna_engine import Searched, ranked
+from hemaml.engines.optuna_engine import Searched
 from hemaml.engines.optuna_study import open_storage
-from hemaml.engines.study_figures import study_figures
-from hemaml.engines.workers import evaluate_all
 from hemaml.job import Job
 from hemaml.notes import sweep_note
 from hemaml.overview import described, sweep_pages
@@ -40,7 +37,6 @@ from hemaml.record import (
     find_sweep,
     goals_text,
     log_inputs,
-    log_pictures,
     mean_and_deviation,
     open_job,
     reconcile,
@@ -49,19 +45,13 @@ from hemaml.record import (
     summary,
     unfinished_sweep,
 )
-from hemaml.registering import log_winner
 from hemaml.report import push_report
 from hemaml.tracking.mlflow_tracker import MlflowTracker
-from hemaml.tracking.views import compare_page, trials_view, ui_address
-from hemaml.training import STATUS
+from hemaml.tracking.views import trials_view, ui_address
 from hemaml.trial import run_trial
 
 if TYPE_CHECKING:
     import pandas as pd
-
-COMPARED = 3
-"""Trials that a ready-made comparison puts side by side."""
-SAME_FOR_ALL_SEEDS = ("best_step", "model_bytes", "params_total", "params_trainable")
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,13 +188,13 @@ class OpenSweep:
         optuna_engine.search(evaluate, plan.space, plan.experiment.sweep, self.study, watch)
         reconcile(job.tracker, self.run.id, self.id)
         trials = optuna_engine.searched(self.study)
-        _record_the_killed(job, self.run, trials)
-        winner = _winner(plan, trials)
+        record_the_killed(job, self.run, trials)
+        winner = winner_of(plan, trials)
         if winner and plan.experiment.sweep.confirm_seeds:
             watch(Event("confirming", plan.experiment.sweep.confirm_seeds, winner.point))
-        seeds = _confirm(job, self.run, winner) if winner else []
+        seeds = confirm(job, self.run, winner) if winner else []
         confirmed = mean_and_deviation([summary(record) for record in seeds])
-        _conclude(job, self.study, self.run, trials, winner, confirmed)
+        conclude(job, self.study, self.run, trials, winner, confirmed)
         if seeds:
             log_winner(job, self.run, seeds[0])
         self.run.set_tags({"outcome": "finished" if winner else "no_winner"})
@@ -296,68 +286,6 @@ def study_of(job: Job, warm_start: tuple[str, ...] = ()) -> Study:
 
 def _nobody(event: Event) -> None:
     """Watches nothing."""
-
-
-def _record_the_killed(job: Job, run: Run, trials: Sequence[Searched]) -> None:
-    """Trials that killed their workers left a run that says interrupted; the study knows more."""
-    for trial in trials:
-        if trial.ending in ("failed", "out_of_memory") and not trial.run_id:
-            tags = {"kind": "trial", "trial": str(trial.number)}
-            for record in job.tracker.find(tags, parent=run.id):
-                killed = job.tracker.reopen(record.id)
-                killed.set_tags({"outcome": trial.ending, "reason": trial.reason})
-                killed.end("FAILED")
-
-
-def _winner(plan: Plan, trials: Sequence[Searched]) -> Searched | None:
-    """The best trial; of a Pareto front, the one that is best in the first goal."""
-    front = [trial for trial in trials if trial.best]
-    return next(iter(ranked(front, plan.goals[0].direction)), None)
-
-
-def _confirm(job: Job, run: Run, winner: Searched) -> list[Record]:
-    """Retrains the winner over seeds that the search did not see; the runs that finished."""
-    settings_of = job.plan.experiment.sweep
-    num, seed = settings_of.confirm_seeds, job.plan.experiment.seed
-    trials = [Assigned(i, winner.point, derive_seed(seed, "confirm", i)) for i in range(num)]
-    confirm = partial(run_trial, job.but(kind="confirm", keep_model=True))
-    outcomes = evaluate_all(confirm, trials, settings_of.workers)
-    finished = [outcome for outcome in outcomes if outcome.ending == "finished"]
-    if len(finished) < num:
-        run.set_tags({"unconfirmed": f"{num - len(finished)} of {num} seeds did not finish"})
-    used = {outcome.run_id for outcome in outcomes}
-    for record in job.tracker.find({"kind": "confirm"}, parent=run.id):
-        if record.id not in used:  # of a winner that a resumed search has beaten
-            old = job.tracker.reopen(record.id)
-            old.set_tags({"kind": "superseded"})
-            old.end(STATUS[cast(Ending, record.tags["outcome"])])
-    return [job.tracker.get(outcome.run_id) for outcome in finished]
-
-
-def _conclude(
-    job: Job,
-    study: Study,
-    run: Run,
-    trials: Sequence[Searched],
-    winner: Searched | None,
-    confirmed: Mapping[str, tuple[float, float]],
-) -> None:
-    """Writes the answer into the sweep's run: metrics, figures, description."""
-    counts = Counter(trial.ending for trial in trials)
-    run.log_metrics({f"trials/{ending}": count for ending, count in counts.items()})
-    log_pictures(run, study_figures(study, job.plan), "figures")
-    spread = {f"{n}_std": d for n, (_, d) in confirmed.items() if n not in SAME_FOR_ALL_SEEDS}
-    run.log_metrics({name: mean for name, (mean, _) in confirmed.items()} | spread)
-    best: dict[str, object] = {}
-    if winner is not None:  # tags, since a resumed sweep may find a better one
-        best = {"best_trial": winner.number, "best_run": winner.run_id}
-        best |= {f"best.{name}": winner.point.get(name, "") for name in job.plan.space or ()}
-    assert isinstance(job.tracker, MlflowTracker)
-    compared = [trial.run_id for trial in ranked(trials, job.plan.goals[0].direction)[:COMPARED]]
-    compare = compare_page(job.tracker, compared) if compared else ""
-    pages = sweep_pages(job.tracker.get(run.id).tags["view"], compare)
-    note = sweep_note(job, trials, winner, confirmed, pages)
-    run.set_tags({**best, "compare": compare, "mlflow.note.content": note})
 
 
 def _open_run(job: Job, study: Study) -> Run:

@@ -14,7 +14,7 @@ def test_a_sound_workplace(workplace):
 
 
 def test_broken_stores_are_named_one_by_one(workplace):
-    (workplace / "mlruns").mkdir()
+    (workplace / "mlruns").mkdir(exist_ok=True)
     (workplace / "mlruns" / "mlflow.db").write_text("a letter to somebody else, long enough")
     (workplace / "mlruns" / "optuna.journal").write_text("not JSON\n{}\n")
     found = states()

@@ -3,12 +3,12 @@
 import json
 from copy import deepcopy
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 import hemaml
+from hemaml import conclude
 from hemaml.core import settings
 from hemaml.core.errors import ConfigError, StoreError
 from hemaml.core.experiment import plan_from
@@ -23,8 +23,7 @@ STUB = Path("experiments/stub/stub.yaml")
 def _figures(request, monkeypatch):
     """Drawing a study takes half of a stub's sweep: only tests marked so look at the figures."""
     if not request.node.get_closest_marker("figures"):
-        sweep = import_module("hemaml.sweep")  # `hemaml.sweep` is the function
-        monkeypatch.setattr(sweep, "study_figures", lambda study, plan: [])
+        monkeypatch.setattr(conclude, "study_figures", lambda study, plan: [])
 
 
 def plan(space=None, **sweep_and_params):

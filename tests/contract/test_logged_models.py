@@ -25,7 +25,7 @@ from hemaml.core.errors import ModelError
 from hemaml.core.objective import load_objective, objective_names
 from hemaml.core.predictions import LIVE, NUM_IMAGES, LivePredictions
 from hemaml.data.decode import decode_image
-from hemaml.tracking.logged_model import log_model, parity
+from hemaml.tracking.logged_model import describe_model, log_model, parity
 from hemaml.tracking.mlflow_tracker import MlflowTracker
 
 NUM = 4
@@ -172,9 +172,12 @@ def logged_with_other_answers(tracker, name, folder):
 @pytest.mark.slow
 def test_the_run_and_the_model_know_each_other(store, tmp_path):
     run_id, uri = logged(store, "leukemia.svm", tmp_path / "svm")
+    data = fold_of("leukemia").val
+    describe_model(store, uri, run_id, {"score": 0.5}, data)
     model = store._client.get_logged_model(uri.removeprefix("models:/"))
     assert (model.source_run_id, str(model.status)) == (run_id, "READY")
-    assert {metric.key: metric.value for metric in model.metrics} == {"score": 0.5}
+    (metric,) = model.metrics
+    assert (metric.key, metric.value, metric.dataset_name) == ("score", 0.5, data.name)
     run = store._client.get_run(run_id)
     assert [output.model_id for output in run.outputs.model_outputs] == [model.model_id]
     assert run.data.metrics == {"score": 0.5}

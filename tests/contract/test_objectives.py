@@ -256,7 +256,9 @@ def test_a_saved_model_predicts_equally_after_loading(name, index, tmp_path):
     loaded = objective.model.load(tmp_path)
     assert loaded.num_trainable == steps[-1].model.num_trainable
     for one, other in zip(loaded.predict(fold.val.images), predictions[-1], strict=True):
-        np.testing.assert_array_equal(one, other)
+        # Not to the last bit: kernels differ with the size of a batch, and the live model of a
+        # bank has embedded its validation images with others.
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize(("name", "index"), CASES)

@@ -66,10 +66,10 @@ def test_failures_are_told_without_secrets_and_never_raised(monkeypatch, caplog)
 @pytest.mark.parametrize(
     ("answer", "told"),
     [
-        (b"HTTP/1.0 500 Internal Server Error\r\n\r\n", "failed: HTTPError"),
-        (b"this is no HTTP\r\n\r\n", "failed: BadStatusLine"),
-        (b"", "failed: RemoteDisconnected"),
-        (None, "failed: TimeoutError"),
+        (b"HTTP/1.0 500 Internal Server Error\r\n\r\n", ["HTTPError"]),
+        (b"this is no HTTP\r\n\r\n", ["BadStatusLine"]),
+        (b"", ["RemoteDisconnected", "ConnectionResetError"]),
+        (None, ["TimeoutError"]),
     ],
     ids=["error", "no http", "hangs up", "hangs"],
 )
@@ -87,7 +87,7 @@ def test_a_server_that_fails_is_no_failure_of_the_job(monkeypatch, answer, told)
         thread = Thread(target=serve)
         thread.start()
         monkeypatch.setenv("HEMAML_NOTIFY", f"http://127.0.0.1:{server.getsockname()[1]}/hook")
-        assert notify(EVENT) == told
+        assert notify(EVENT) in [f"failed: {kind}" for kind in told]
         thread.join()
 
 

@@ -177,7 +177,7 @@ def test_gradients_are_cut_to_the_norm():
         next(fit.steps)
         gradients = [p.grad.norm() for p in fit.network.parameters()]
         norms[max_norm] = float(torch.stack(gradients).norm())
-    assert norms[1e-3] <= 1e-3 < norms[None]
+    assert norms[1e-3] <= 1e-3 * (1 + 1e-6) < norms[None]  # float32 rounds
 
 
 def scores_of(values):

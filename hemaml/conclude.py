@@ -1,0 +1,93 @@
+"""How a search becomes an answer: the winner, confirmed over seeds, and what the record says."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import cast
+
+from hemaml.core.experiment import Plan
+from hemaml.core.search import Assigned, Ending, Study
+from hemaml.core.seeding import derive_seed
+from hemaml.core.tracker import Record, Run
+from hemaml.engines.optuna_engine import Searched, ranked
+from hemaml.engines.study_figures import study_figures
+from hemaml.engines.workers import evaluate_all
+from hemaml.job import Job
+from hemaml.notes import sweep_note
+from hemaml.overview import sweep_pages
+from hemaml.record import log_pictures
+from hemaml.tracking.mlflow_tracker import MlflowTracker
+from hemaml.tracking.views import compare_page
+from hemaml.training import STATUS
+from hemaml.trial import run_trial
+
+COMPARED = 3
+"""Trials that a ready-made comparison puts side by side."""
+SAME_FOR_ALL_SEEDS = ("best_step", "model_bytes", "params_total", "params_trainable")
+
+
+def record_the_killed(job: Job, run: Run, trials: Sequence[Searched]) -> None:
+    """Trials that killed their workers left a run that says interrupted; the study knows more."""
+    for trial in trials:
+        if trial.ending in ("failed", "out_of_memory") and not trial.run_id:
+            tags = {"kind": "trial", "trial": str(trial.number)}
+            for record in job.tracker.find(tags, parent=run.id):
+                killed = job.tracker.reopen(record.id)
+                killed.set_tags({"outcome": trial.ending, "reason": trial.reason})
+                killed.end("FAILED")
+
+
+def winner_of(plan: Plan, trials: Sequence[Searched]) -> Searched | None:
+    """The best trial; of a Pareto front, the one that is best in the first goal."""
+    front = [trial for trial in trials if trial.best]
+    return next(iter(ranked(front, plan.goals[0].direction)), None)
+
+
+def confirm(job: Job, run: Run, winner: Searched) -> list[Record]:
+    """Retrains the winner over seeds that the search did not see; the runs that finished."""
+    settings_of = job.plan.experiment.sweep
+    num, seed = settings_of.confirm_seeds, job.plan.experiment.seed
+    trials = [Assigned(i, winner.point, derive_seed(seed, "confirm", i)) for i in range(num)]
+    retrain = partial(run_trial, job.but(kind="confirm", keep_model=True))
+    outcomes = evaluate_all(retrain, trials, settings_of.workers)
+    finished = [outcome for outcome in outcomes if outcome.ending == "finished"]
+    if len(finished) < num:
+        run.set_tags({"unconfirmed": f"{num - len(finished)} of {num} seeds did not finish"})
+    used = {outcome.run_id for outcome in outcomes}
+    for record in job.tracker.find({"kind": "confirm"}, parent=run.id):
+        if record.id not in used:  # of a winner that a resumed search has beaten
+            old = job.tracker.reopen(record.id)
+            old.set_tags({"kind": "superseded"})
+            old.end(STATUS[cast(Ending, record.tags["outcome"])])
+    return [job.tracker.get(outcome.run_id) for outcome in finished]
+
+
+def conclude(
+    job: Job,
+    study: Study,
+    run: Run,
+    trials: Sequence[Searched],
+    winner: Searched | None,
+    confirmed: Mapping[str, tuple[float, float]],
+) -> None:
+    """Writes the answer into the sweep's run: metrics, figures, description."""
+    counts = Counter(trial.ending for trial in trials)
+    run.log_metrics({f"trials/{ending}": count for ending, count in counts.items()})
+    log_pictures(run, study_figures(study, job.plan), "figures")
+    spread = {f"{name}_std": d for name, (_, d) in confirmed.items() if _varies(name)}
+    run.log_metrics({name: mean for name, (mean, _) in confirmed.items()} | spread)
+    best: dict[str, object] = {}
+    if winner is not None:  # tags, since a resumed sweep may find a better one
+        best = {"best_trial": winner.number, "best_run": winner.run_id}
+        best |= {f"best.{name}": winner.point.get(name, "") for name in job.plan.space or ()}
+    assert isinstance(job.tracker, MlflowTracker)
+    compared = [trial.run_id for trial in ranked(trials, job.plan.goals[0].direction)[:COMPARED]]
+    compare = compare_page(job.tracker, compared) if compared else ""
+    pages = sweep_pages(job.tracker.get(run.id).tags["view"], compare)
+    note = sweep_note(job, trials, winner, confirmed, pages)
+    run.set_tags({**best, "compare": compare, "mlflow.note.content": note})
+
+
+def _varies(name: str) -> bool:
+    """Whether a deviation over seeds says something; that of an interval's end does not."""
+    return name not in SAME_FOR_ALL_SEEDS and not name.startswith("ci/")
