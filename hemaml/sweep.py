@@ -45,6 +45,7 @@ from hemaml.record import (
     summary,
     unfinished_sweep,
 )
+from hemaml.registering import log_winner
 from hemaml.report import push_report
 from hemaml.tracking.mlflow_tracker import MlflowTracker
 from hemaml.tracking.views import trials_view, ui_address
