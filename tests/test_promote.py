@@ -13,6 +13,7 @@ from mlflow import MlflowClient
 from promotions import check_race, prepared
 
 import hemaml
+from hemaml import conclude
 from hemaml.core import settings
 from hemaml.core.errors import ConfigError, Overtaken, StoreError, UnknownName
 from hemaml.core.experiment import plan_from
@@ -154,7 +155,7 @@ def test_a_version_says_what_it_is(stub):
 
 def small_sweep(stub, monkeypatch):
     """Two trials and one seed, without figures."""
-    monkeypatch.setattr(sys.modules["hemaml.sweep"], "study_figures", lambda study, plan: ())
+    monkeypatch.setattr(conclude, "study_figures", lambda study, plan: ())
     document = deepcopy(stub.EXPERIMENT)
     document["sweep"] |= {"trials": 2, "confirm_seeds": 1}
     return hemaml.sweep(plan_from(document, stub.SPACE))
