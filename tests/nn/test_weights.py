@@ -10,7 +10,15 @@ from safetensors.torch import save_file
 from torch import nn
 
 from hemaml.core.errors import ConfigError
-from hemaml.nn.weights import check_hash, downloaded, load_strictly, read_state, state_digest
+from hemaml.nn.weights import (
+    check_hash,
+    downloaded,
+    file_digest,
+    from_url,
+    load_strictly,
+    read_state,
+    state_digest,
+)
 
 
 def state():
@@ -124,22 +132,22 @@ def digest_of(content):
 def test_a_download_is_checked_and_kept(server, hub):
     url, handler = server
     sha256 = digest_of(b"weights")[:8]
-    path = downloaded(f"{url}/net.pth", sha256=sha256, otherwise="")
+    path = downloaded(f"{url}/net.pth", sha256=sha256)
     assert path == hub / "net.pth"
     assert path.read_bytes() == b"weights"
-    downloaded(f"{url}/net.pth", sha256=sha256, otherwise="")
+    downloaded(f"{url}/net.pth", sha256=sha256)
     assert handler.asked == 1
 
 
 def test_a_download_with_another_hash_is_refused_and_not_kept(server, hub):
-    with pytest.raises(ConfigError, match="Do this instead"):
-        downloaded(f"{server[0]}/net.pth", sha256="0" * 8, otherwise="Do this instead.")
+    with pytest.raises(ConfigError, match="Other ways"):
+        downloaded(f"{server[0]}/net.pth", sha256="0" * 8)
     assert not (hub / "net.pth").exists()
 
 
 def test_what_cannot_be_downloaded_says_what_else_to_do(server, hub):
-    with pytest.raises(ConfigError, match=r"absent\.pth.*Do this instead.*by hand"):
-        downloaded(f"{server[0]}/absent.pth", sha256="00", otherwise="Do this instead.")
+    with pytest.raises(ConfigError, match=r"absent\.pth.*Other ways.*by hand"):
+        downloaded(f"{server[0]}/absent.pth", sha256="00")
 
 
 def test_a_file_that_was_there_is_checked_too(tmp_path):
@@ -148,3 +156,15 @@ def test_a_file_that_was_there_is_checked_too(tmp_path):
     check_hash(path, digest_of(b"weights"))
     with pytest.raises(ConfigError, match="damaged"):
         check_hash(path, digest_of(b"other"))
+
+
+def test_an_address_needs_its_hash_and_is_then_fixed_by_it(server, hub):
+    url, handler = server
+    with pytest.raises(ConfigError, match="must end in #sha256="):
+        from_url(f"{url}/net.pth")
+    right = f"{url}/net.pth#sha256={digest_of(b'weights')}"
+    assert from_url(right).read_bytes() == b"weights"
+    assert file_digest(right) == ""
+    (hub / "net.pth").unlink()
+    with pytest.raises(ConfigError, match="hash"):
+        from_url(f"{url}/net.pth#sha256={'0' * 64}")
