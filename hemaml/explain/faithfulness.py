@@ -1,0 +1,153 @@
+"""How far the heat maps of a classifier can be believed, in numbers, on a few of its images.
+
+- `explain/deletion`: the hottest pixels of an image are replaced by its mean colour, a step at a
+  time; area below the probability of the class, which falls fast where the map is right. Low is
+  good.
+- `explain/insertion`: the same pixels come back to the blurred image; high is good.
+- `explain/nuclei_pointing`: share of the images whose hottest pixel lies on a nucleus, and
+- `explain/nuclei_energy`: share of the heat that does; beside
+- `explain/nuclei_area`, which both are by chance.
+- `explain/sanity_similarity`: rank correlation with the map of a network of the same shape and
+  random weights; a map that learning does not change explains nothing. Low is good.
+
+Maps and masks are those of the most probable class, whatever the truth. Areas depend on how sure a
+classifier is, so compare them beside its scores.
+
+The cost is bounded: `MOST_VIEWS` views at most, or one image of each class if these have more, each
+seen 2 x (`STEPS` + 1) + 2 times.
+
+Shape suffixes: V views, S their side, K steps.
+"""
+
+import copy
+from collections.abc import Sequence
+from statistics import fmean
+
+import numpy as np
+
+from hemaml.core.dataset import Dataset
+from hemaml.core.types import Float32Array, UInt8Array
+from hemaml.explain.contact_sheet import sample
+from hemaml.explain.heat_maps import Explained, class_maps, explained, merged, resized_map, seen
+from hemaml.nn.classifier import ImageClassifier
+from hemaml.ops.heat_scores import (
+    area_under,
+    blurred,
+    energy_inside,
+    hottest,
+    nuclei_mask,
+    pointing,
+    rank_similarity,
+)
+from hemaml.tasks._classification import Explainable, View
+
+MOST_VIEWS = 16
+"""Of the measured images together."""
+STEPS = 10
+"""From the whole image to none of it, and back: a tenth of its pixels each."""
+SEED = 0
+"""Of random weights, and of the order of pixels that are equally hot."""
+
+
+def measured(model: Explainable, data: Dataset) -> dict[str, float]:
+    """The numbers of the module, means over a few images; see there.
+
+    Args:
+        model: Evaluated where its weights are.
+        data: Images with labels; the measured ones are spread over classes and set.
+    """
+    images = [data.images[index] for index in chosen(model, data)]
+    strange = randomised(model.network, SEED)
+    rows = [_of_image(model, strange, found) for found in explained(model, images)]
+    return {f"explain/{name}": fmean(row[name] for row in rows) for name in rows[0]}
+
+
+def chosen(model: Explainable, data: Dataset) -> list[int]:
+    """Indices of the measured images: as many as have `MOST_VIEWS` views, each class at least once.
+
+    All images are taken to have as many views as the first.
+    """
+    views = len(model.views(data.images[0]))
+    return sample(data, num=max(MOST_VIEWS // views, len(set(data.labels))))
+
+
+def _of_image(model: Explainable, strange: ImageClassifier, found: Explained) -> dict[str, float]:
+    views, mask = model.views(found.image), nuclei_mask(found.image)
+    return {
+        "deletion": area_under(curve(model, views, found, inserted=False)),
+        "insertion": area_under(curve(model, views, found, inserted=True)),
+        "nuclei_pointing": pointing(found.heat, mask),
+        "nuclei_energy": energy_inside(found.heat, mask),
+        "nuclei_area": float(mask.mean()),
+        "sanity_similarity": rank_similarity(
+            found.heat, heat_of(model, strange, found.image, found.target)
+        ),
+    }
+
+
+def curve(
+    model: Explainable, views: Sequence[View], found: Explained, *, inserted: bool
+) -> Float32Array:
+    """The probability of the map's class while the hottest pixels go, or come back: K + 1 values.
+
+    Args:
+        model: Sees all steps of a view in batches.
+        views: Of the image.
+        found: Its map.
+        inserted: Whether the pixels come back to the blurred image, rather than giving way to its
+            mean colour.
+    """
+    heat_VSS = np.stack([_heat_of_view(found.heat, view) for view in views])
+    pixels = np.stack([view.pixels for view in views])
+    if inserted:
+        removed = np.stack([blurred(view.pixels) for view in views])
+    else:
+        mean = pixels.mean(axis=(0, 1, 2)).round().astype(np.uint8)
+        removed = np.broadcast_to(mean, pixels.shape)
+    first, then = (removed, pixels) if inserted else (pixels, removed)
+    hot = hottest(heat_VSS, STEPS, SEED)[..., None]
+    states = np.where(hot, then, first).reshape(-1, *pixels.shape[1:])
+    _, probabilities = seen(model.network, model.normalise, states)
+    return np.asarray(probabilities[:, found.target].reshape(len(hot), len(views)).mean(axis=1))
+
+
+def _heat_of_view(heat: Float32Array, view: View) -> Float32Array:
+    """The part of an image's map that a view shows, at the view's size."""
+    rows = slice(view.top, view.top + view.height)
+    columns = slice(view.left, view.left + view.width)
+    return resized_map(heat[rows, columns], *view.pixels.shape[:2])
+
+
+def heat_of(
+    model: Explainable, network: ImageClassifier, image: UInt8Array, target: int
+) -> Float32Array:
+    """The map of a class by another network of the same shape, seen through the model's views."""
+    views = model.views(image)
+    pixels = np.stack([view.pixels for view in views])
+    maps, _ = seen(network, model.normalise, pixels)
+    return merged(image, views, class_maps(network, maps, target))
+
+
+def randomised(
+    network: ImageClassifier, seed: int, *, stages: int | None = None
+) -> ImageClassifier:
+    """A copy whose head, and topmost stages, have weights drawn anew.
+
+    Args:
+        network: Left as it is.
+        seed: Of the draw.
+        stages: That are drawn, from the head down; default: all. 0 draws the head alone.
+    """
+    import torch
+    from torch import nn
+
+    other = copy.deepcopy(network)
+    backbone = list(other.backbone)
+    kept = 0 if stages is None else len(backbone) - stages
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for part in (other.head, *backbone[kept:]):
+            for module in part.modules():
+                if isinstance(module, nn.Conv2d | nn.Linear | nn.BatchNorm2d):
+                    module.reset_parameters()
+    return other
