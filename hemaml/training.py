@@ -31,6 +31,7 @@ from hemaml.core.seeding import derive_seed, seed_everything
 from hemaml.core.task import Fold
 from hemaml.core.tracker import Run, Status
 from hemaml.core.types import Float32Array, Frozen, UInt8Array
+from hemaml.explain import measurements
 from hemaml.job import Job
 
 logger = logging.getLogger(__name__)
@@ -109,6 +110,7 @@ class Training:
             self.run_record.log_metrics(summary)
             if self.job.keep_model:
                 self._log_intervals()
+                self._log_measurements()
                 self.run_record.log_folder(self.folder / "best-0", "weights")
                 self.run_record.log_bytes(self._live_file(0).read_bytes(), LIVE)
             outcome = replace(outcome, values=goal_values(self.job.plan, summary))
@@ -278,6 +280,14 @@ class Training:
         for number, (run, fold) in enumerate(zip(runs, self.folds, strict=True)):
             model = objective.model.load(self.folder / f"best-{number}")
             run.log_metrics(interval_metrics(objective.task.intervals(model, fold.val)))
+
+    def _log_measurements(self) -> None:
+        """What the model's figures measure of it: of the first fold, whose model is kept."""
+        objective = self.job.plan.objective
+        model = objective.model.load(self.folder / "best-0")
+        names = objective.task.figures + objective.figures
+        found = measurements(names, model, self.folds[0].val)
+        self.run_record.log_metrics({k: v for k, v in found.items() if math.isfinite(v)})
 
 
 def _lockstep(
