@@ -144,27 +144,35 @@ def augment(batch_NSSC: Tensor, draws: Draws) -> Tensor:
         draws: Of N images.
 
     Returns:
-        N x S x S x 3 grey levels 0 to 255, float32, a new tensor.
+        N x S x S x 3 grey levels 0 to 255, float32, a new tensor; in memory one colour of an image
+        lies after the other, which is several times faster than pixel after pixel.
     """
     assert len(draws.flips) == len(batch_NSSC), f"{len(draws.flips)} draws for {len(batch_NSSC)}"
-    moved = _stained(_moved(batch_NSSC.float(), draws), draws)
-    matrices_NCC, offsets_NC = _colour_changes(moved, draws)
-    return _recoloured(moved, matrices_NCC, offsets_NC).clamp_(0, 255)
+    moved_NCSS = _stained(_moved(batch_NSSC.float().permute(0, 3, 1, 2), draws), draws)
+    changed = _recoloured(moved_NCSS, *_colour_changes(moved_NCSS, draws))
+    return changed.clamp_(0, 255).permute(0, 2, 3, 1)
 
 
-def _moved(batch_NSSC: Tensor, draws: Draws) -> Tensor:
+def _moved(batch_NCSS: Tensor, draws: Draws) -> Tensor:
     """Mirrored, then moved about the centre."""
     if draws.only_flips:
-        flips = draws.flips.to(batch_NSSC.device)[:, None, None, None]
-        return torch.where(flips, batch_NSSC.flip(2), batch_NSSC) if flips.any() else batch_NSSC
-    images = batch_NSSC.permute(0, 3, 1, 2)
-    theta_N23 = _sources(draws).to(batch_NSSC.device)
-    grid = functional.affine_grid(theta_N23, list(images.shape), align_corners=False)
-    padding = "border" if draws.fill == "nearest" else "reflection"
-    moved = functional.grid_sample(
-        images, grid, mode="bilinear", padding_mode=padding, align_corners=False
+        flips = draws.flips.to(batch_NCSS.device)[:, None, None, None]
+        return torch.where(flips, batch_NCSS.flip(3), batch_NCSS) if flips.any() else batch_NCSS
+    return functional.grid_sample(
+        batch_NCSS,
+        _grid(_sources(draws).to(batch_NCSS.device), batch_NCSS.shape[-1]),
+        mode="bilinear",
+        padding_mode="border" if draws.fill == "nearest" else "reflection",
+        align_corners=False,
     )
-    return moved.permute(0, 2, 3, 1)
+
+
+def _grid(theta_N23: Tensor, side: int) -> Tensor:
+    """N x S x S x 2 places of the source, as `affine_grid` has them, in a fiftieth of its time."""
+    places_S = (2 * torch.arange(side, device=theta_N23.device) + 1) / side - 1
+    across, down, offset = theta_N23[..., None, None].unbind(2)
+    grid_N2SS = across * places_S + (down * places_S[:, None] + offset)
+    return grid_N2SS.permute(0, 2, 3, 1)
 
 
 def _sources(draws: Draws) -> Tensor:
@@ -178,31 +186,31 @@ def _sources(draws: Draws) -> Tensor:
     return torch.cat([turned, -turned @ (2 * draws.shifts[:, :, None])], 2)
 
 
-def _stained(batch_NSSC: Tensor, draws: Draws) -> Tensor:
+def _stained(batch_NCSS: Tensor, draws: Draws) -> Tensor:
     """Amounts of stains changed; by the law of Lambert and Beer, these are linear in logarithms."""
     if (draws.stain_factors == 1).all() and not draws.stain_shifts.any():
-        return batch_NSSC
+        return batch_NCSS
     densities = torch.tensor(DENSITIES)
     changes = torch.linalg.inv(densities) @ (draws.stain_factors[:, :, None] * densities)
     added = -LARGEST_DENSITY * draws.stain_shifts @ densities
     # The darkest level above black: black itself has no density.
-    logs = batch_NSSC.clamp(min=1).div_(255).log_()
-    device = batch_NSSC.device
+    logs = batch_NCSS.clamp(min=1).div_(255).log_()
+    device = batch_NCSS.device
     return _recoloured(logs, changes.transpose(1, 2).to(device), added.to(device)).exp_().mul_(255)
 
 
-def _recoloured(batch_NSSC: Tensor, matrices_NCC: Tensor, offsets_NC: Tensor) -> Tensor:
-    """The colours of each pixel times a matrix of its image, plus an offset."""
-    pixels = batch_NSSC.reshape(len(batch_NSSC), -1, 3)
-    changed = torch.baddbmm(offsets_NC[:, None, :], pixels, matrices_NCC.transpose(1, 2))
-    return changed.view(batch_NSSC.shape)
+def _recoloured(batch_NCSS: Tensor, matrices_NCC: Tensor, offsets_NC: Tensor) -> Tensor:
+    """A matrix of the image times the colours of each pixel, plus an offset; a new tensor."""
+    colours_NCP = batch_NCSS.flatten(2)
+    changed = torch.baddbmm(offsets_NC[:, :, None], matrices_NCC, colours_NCP)
+    return changed.view(batch_NCSS.shape)
 
 
-def _colour_changes(batch_NSSC: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
+def _colour_changes(batch_NCSS: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
     """Matrices N x 3 x 3 and offsets N x 3: brightness, then contrast, saturation and hue."""
-    device = batch_NSSC.device
+    device = batch_NCSS.device
     grey = torch.tensor(GREY)
-    means = (batch_NSSC.mean(dim=(1, 2)) @ grey.to(device)) * draws.brightness.to(device)
+    means = (batch_NCSS.mean(dim=(2, 3)) @ grey.to(device)) * draws.brightness.to(device)
     offsets_N = (1 - draws.contrast.to(device)) * means  # of all colours alike, so of grey, too
     saturation = draws.saturation[:, None, None]
     to_grey = grey.expand(3, 3)
