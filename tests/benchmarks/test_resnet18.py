@@ -23,6 +23,7 @@ from hemaml.core.objective import Context
 from hemaml.core.task import Fold
 from hemaml.data.decode import decode_image
 from hemaml.data.pixels import resized
+from hemaml.nn.allocation import keep_freed_memory
 from hemaml.nn.backbones import architecture_of
 from hemaml.objectives._prepared import EpochBatches, Prepared
 from hemaml.objectives.leukemia.resnet18 import Params, objective
@@ -109,6 +110,7 @@ def pipeline_of_torchvision(files):
 
 
 def pipeline_of_ours(data, cache):
+    keep_freed_memory()  # as `fit` does; the loader gains by it, too
     rows = resized(data.images, data.image_digests, SIDE, cache)
     params = Params()
     return EpochBatches(

@@ -33,7 +33,10 @@ class Params(FineTuning):
     def augmentation(self) -> Augmentation:
         """What is drawn for each view of a batch."""
         return Augmentation(
-            flip=self.flip, rotation=self.rotation, brightness=self.jitter, contrast=self.jitter
+            flip=self.flip,
+            rotation=self.rotation,
+            brightness=(1 - self.jitter, 1 + self.jitter),
+            contrast=self.jitter,
         )
 
 
