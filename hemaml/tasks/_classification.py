@@ -4,7 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -29,6 +29,11 @@ from hemaml.ops.delong import compare_auc
 from hemaml.ops.paired import compare_correct
 from hemaml.ops.paired_bootstrap import compare_resampled
 from hemaml.ops.resampling import Interval, SetScores
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from hemaml.nn.classifier import ImageClassifier
 
 HELD_OUT_SEED = 0
 PRIMARY = "auc"
@@ -70,6 +75,46 @@ class Attaching(Classifier, Protocol):
 
     def neighbourhood(self, image: UInt8Array) -> Neighbourhood:
         """The neighbours of one image, whether or not it is in the bank itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What a network sees of an image: all of it, or a tile, scaled to its input.
+
+    Attributes:
+        top: First row of the rectangle that it shows, in pixels of the image.
+        left: First column.
+        height: Rows.
+        width: Columns.
+        pixels: S x S x 3, the rectangle as it is scaled.
+    """
+
+    top: int
+    left: int
+    height: int
+    width: int
+    pixels: UInt8Array
+
+
+class Explainable(Classifier, Protocol):
+    """A classifier whose network gives maps of its images; its objective names `grad_cam`.
+
+    `predict` gives an image the mean of the probabilities of its views, and the same views each
+    time.
+
+    Attributes:
+        classes: Names of the C classes, in index order.
+        network: N x 3 x S x S normalised views to N x C logits.
+    """
+
+    classes: tuple[str, ...]
+    network: "ImageClassifier"
+
+    def views(self, image: UInt8Array) -> list[View]:
+        """What the network sees of an image; all views have one size."""
+
+    def normalise(self, pixels: "Tensor") -> "Tensor":
+        """N x S x S x 3 grey levels 0 to 255 to what the network takes."""
 
 
 def predicted_probabilities(model: Predictor, data: Dataset) -> Float32Array:
