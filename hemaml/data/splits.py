@@ -29,6 +29,8 @@ KIND_IN_WORDS: dict[SplitKind, str] = {
 TEST = "test"
 """The official part that is held out."""
 DEFAULT_OUTER = 5
+UNBALANCED = 0.05
+"""Shares that differ by more are told."""
 
 
 def held_out(dataset: Dataset, *, seed: int, fraction: float = 0.15) -> tuple[Dataset, Dataset]:
@@ -255,15 +257,43 @@ def split_record(splits: Sequence[Fold | Outer]) -> dict[str, object]:
 
     `digest`, `kind` (see `split_kind`), and for each split and part (`train`, `val`, `test`) its
     `ids`, the digests of its images as `contents`, and the numbers of `items` and `groups` (None
-    where the data has no groups) in all and by class of `Dataset.labels`.
+    where the data has no groups) in all and by class of `Dataset.labels`; `unbalanced` in words.
     """
     return {
         "digest": split_digest(splits),
         "kind": split_kind(splits),
+        "unbalanced": unbalanced(splits),
         "splits": [
             {name: _part_record(part) for name, part in parts_of(split).items()} for split in splits
         ],
     }
+
+
+def unbalanced(splits: Sequence[Fold | Outer]) -> list[str]:
+    """What could not be balanced, in words: classes that a part lacks, or has another share of.
+
+    A share is told where it is more than `UNBALANCED` away from the part's share of all images. A
+    part of one group alone is not asked to be balanced.
+    """
+    told = []
+    for index, split in enumerate(splits):
+        parts = {n: part for n, part in parts_of(split).items() if len(set(part.groups)) != 1}
+        where = f"split {index}: " if len(splits) > 1 else ""
+        totals = Counter(label for part in parts.values() for label in part.labels)
+        for name, part in parts.items():
+            share, counts = len(part) / sum(map(len, parts.values())), Counter(part.labels)
+            for label in sorted(totals):
+                of_label = counts[label] / totals[label]
+                if counts[label] == 0 or abs(of_label - share) > UNBALANCED:
+                    got = f"{of_label:.0%}" if of_label else "nothing"
+                    own = f"{where}{name} has {got} of {label_name(part, label)}"
+                    told.append(f"{own}, but {share:.0%} of all images")
+    return told
+
+
+def label_name(data: Dataset, label: int) -> str:
+    """The class of a classification set; a number where labels are not classes but cell types."""
+    return f"type {label}" if len(data.masks) else data.classes[label]
 
 
 def parts_of(split: Fold | Outer) -> dict[str, Dataset]:

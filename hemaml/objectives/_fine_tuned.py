@@ -19,7 +19,7 @@ from hemaml.nn.parameters import count_parameters, count_unbuilt
 from hemaml.nn.training import Precision
 from hemaml.nn.weights import file_digest
 from hemaml.objectives._prepared import Prepared, Views, inputs
-from hemaml.tasks.views import View
+from hemaml.tasks._classification import View
 
 VIEWS_AT_ONCE = 32
 """In one batch of a prediction."""
@@ -126,7 +126,7 @@ def files(params: FineTuning) -> str:
 
 
 class FineTunedModel:
-    """A fitted classifier; an `hemaml.tasks.views.Explainable`.
+    """A fitted classifier; an `hemaml.tasks._classification.Explainable`.
 
     Args:
         params: Its parameters.

@@ -24,7 +24,7 @@ from hemaml.data.pixels import resized, scaled
 from hemaml.data.tiles import frames, grid_places, grid_tiles, tiled
 from hemaml.nn.backbones import Architecture, Loaded
 from hemaml.nn.embeddings import activations, from_rows
-from hemaml.tasks.views import View
+from hemaml.tasks._classification import View
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,9 +63,7 @@ def last(p, fold, **context):
 
 
 def losses(p, fold, **context):
-    return [
-        step.metrics["train/loss"] for step in fit(p, fold, Context(**context))
-    ]
+    return [step.metrics["train/loss"] for step in fit(p, fold, Context(**context))]
 
 
 @pytest.mark.parametrize("unfrozen", range(NUM_STAGES + 1))
