@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from hemaml.core.markdown import markdown_table
 from hemaml.core.task import Fold, Outer
 from hemaml.data.split_table import split_table
-from hemaml.data.splits import OUTER_VAL
 from hemaml.engines.optuna_engine import Searched
 from hemaml.job import Job
 
@@ -91,11 +90,12 @@ def evaluation_note(
     """An evaluation's description in Markdown: question, answer, protocol, scores, parts."""
     experiment = job.plan.experiment
     num, split = len(job.outer_splits), job.plan.experiment.split
-    if split.folds == "official":
-        how = f"{num} official folds, each the test part once; {split.val:.0%} of the others"
+    if split.folds in ("official", "each_group"):
+        kind = "official folds" if split.folds == "official" else "groups"
+        how = f"{num} {kind}, each the test part once; {split.val:.0%} of the others"
         how += " for validation"
     else:
-        shares = f"{1 - OUTER_VAL - split.test:.0%} train, {OUTER_VAL:.0%} validation"
+        shares = f"{1 - split.outer_val - split.test:.0%} train, {split.outer_val:.0%} validation"
         how = f"{num} random splits into {shares} and {split.test:.0%} test"
     goal = job.plan.goals[0].metric
     beside = f"; the paper has {experiment.paper[goal]}" if goal in experiment.paper else ""

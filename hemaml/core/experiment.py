@@ -22,13 +22,17 @@ Pruner = Literal["hyperband", "asha", "median", "none"]
 class Split(Frozen):
     """How the part that a sweep may see is divided."""
 
-    folds: Annotated[int, Field(ge=1)] | Literal["official"] = Field(
+    folds: Annotated[int, Field(ge=1)] | Literal["official", "each_group"] = Field(
         default=1,
-        description="1: one train/validation split; k: k folds; official: those of the data set.",
+        description="1: one train/validation split; k: k folds; official: those of the data set; "
+        "each_group: each patient, case or slide is scored once, by a model of all others.",
     )
     val: float = Field(default=0.15, gt=0, lt=1, description="Validation share where folds is 1.")
     test: float = Field(
         default=0.1, gt=0, le=0.8, description="Test share of the random outer splits."
+    )
+    outer_val: float = Field(
+        default=0.1, gt=0, lt=1, description="Validation share of the random outer splits."
     )
     seed: int = 0
     group: Literal["auto", "none"] = Field(

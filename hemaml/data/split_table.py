@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from hemaml.core.dataset import Dataset
 from hemaml.core.markdown import markdown_table
 from hemaml.core.task import Fold, Outer
-from hemaml.data.splits import KIND_IN_WORDS, parts_of, split_kind
+from hemaml.data.splits import KIND_IN_WORDS, parts_of, split_kind, unbalanced
 
 MOST_SPLITS = 3
 """Shown; the split's artifact has all."""
+MOST_TOLD = 6
 
 
 def split_table(splits: Sequence[Fold | Outer], classes: Sequence[str]) -> list[str]:
@@ -32,7 +33,15 @@ def split_table(splits: Sequence[Fold | Outer], classes: Sequence[str]) -> list[
     if len(splits) > MOST_SPLITS:
         rows.append((f"and {len(splits) - MOST_SPLITS} more", "", "", ""))
     by_class = f"images by class{' (of groups)' if grouped else ''}"
-    return lines + markdown_table(["part", "images", "groups", by_class], rows)
+    lines += markdown_table(["part", "images", "groups", by_class], rows)
+    told = unbalanced(splits)
+    if told:
+        more = f"; and {len(told) - MOST_TOLD} more" if len(told) > MOST_TOLD else ""
+        lines += [
+            "",
+            f"**Not balanced**, as far as groups allow: {'; '.join(told[:MOST_TOLD])}{more}.",
+        ]
+    return lines
 
 
 def _groups(part: Dataset) -> str:

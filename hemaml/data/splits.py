@@ -3,27 +3,18 @@
 Official parts are used as they come: a part `test` is the held-out part and in nothing else, the
 others are the folds of `folds: official`.
 
-What may not be parted is a *unit*: the items of one patient, case or slide, and always the copies
-of one image. Units are laid out in a random order that the seed fixes, each to the part that lacks
-most; among some such orders the one that meets sizes and strata best is taken. Neither the order
-of the items in the data set nor the platform matters.
-
-Letters: F folds, P parts, C strata (classes of `Dataset.labels`), U units.
+Which items may not be parted, and how the parts are balanced, stands in `hemaml.data.assignment`.
 """
 
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
-
-import numpy as np
 
 from hemaml.core.dataset import Dataset
 from hemaml.core.errors import ConfigError, DataError
-from hemaml.core.seeding import derive_seed
 from hemaml.core.task import Fold, Outer
-from hemaml.core.types import Float64Array, Int64Array
+from hemaml.data.assignment import assign, units_of
 
 if TYPE_CHECKING:
     from hemaml.core.experiment import Split
@@ -37,25 +28,9 @@ KIND_IN_WORDS: dict[SplitKind, str] = {
 }
 TEST = "test"
 """The official part that is held out."""
-DEFAULT_OUTER, OUTER_VAL = 5, 0.1
-MAX_ORDERS = 32
-ORDER_BUDGET = 20_000
-"""Orders are tried while units times orders stays below this, so that a split takes < 0.5 s."""
-
-
-@dataclass(frozen=True, slots=True)
-class Unit:
-    """Items that stay together.
-
-    Attributes:
-        name: The first of its ids, which names the unit on every machine.
-        items: Indices into the data set.
-        counts: C numbers of items by stratum.
-    """
-
-    name: str
-    items: tuple[int, ...]
-    counts: Int64Array
+DEFAULT_OUTER = 5
+UNBALANCED = 0.05
+"""Shares that differ by more are told."""
 
 
 def held_out(dataset: Dataset, *, seed: int, fraction: float = 0.15) -> tuple[Dataset, Dataset]:
@@ -69,24 +44,27 @@ def held_out(dataset: Dataset, *, seed: int, fraction: float = 0.15) -> tuple[Da
     if TEST in dataset.parts:
         _check_parts(dataset, ["rest" if part != TEST else TEST for part in dataset.parts])
         return _without_test(dataset), _part(dataset, TEST)
-    rest, held = _split(dataset, [1 - fraction, fraction], "held-out", seed, grouped=True)
+    rest, held = assign(dataset, [1 - fraction, fraction], "held-out", seed, grouped=True)
     return dataset.subset(rest), dataset.subset(held)
 
 
 def folds(dataset: Dataset, split: "Split") -> tuple[Fold, ...]:
-    """The folds that a sweep sees: one of train and validation, or `split.folds` for k-fold.
+    """The folds that a sweep sees: one of train and validation, or as many as `split.folds` says.
 
     Raises:
-        DataError: There are fewer units than parts, or the official folds cannot be used.
+        DataError: There are fewer units than parts, or the official folds cannot be used, or there
+            are no groups to leave out one by one.
     """
     grouped = split.group == "auto"
     if split.folds == "official":
         return tuple(Fold(rest, fold) for rest, fold in _official(dataset, grouped=grouped))
+    if split.folds == "each_group":
+        return tuple(Fold(rest, own) for rest, own in _each_group(dataset))
     if split.folds == 1:
-        parts = _split(dataset, [1 - split.val, split.val], "val", split.seed, grouped=grouped)
+        parts = assign(dataset, [1 - split.val, split.val], "val", split.seed, grouped=grouped)
         return (Fold(dataset.subset(parts[0]), dataset.subset(parts[1])),)
     shares = [1 / split.folds] * split.folds
-    parts = _split(dataset, shares, "folds", split.seed, grouped=grouped)
+    parts = assign(dataset, shares, "folds", split.seed, grouped=grouped)
     return tuple(
         Fold(
             train=dataset.subset(sorted(i for part in parts if part is not val for i in part)),
@@ -100,27 +78,31 @@ def outer(dataset: Dataset, split: "Split", num: int | None, seed: int) -> Itera
     """The outer splits of a paper's protocol; an official part `test` is in none of them.
 
     Random ones, stratified and grouped as `split.group` says, have `split.test` in the test part,
-    10 % in the validation part and the rest to train. With `folds: official` each official fold is
-    the test part once, and `split.val` of the others is the validation part.
+    `split.outer_val` in the validation part and the rest to train. With `folds: official` each
+    official fold is the test part once, with `folds: each_group` each group; `split.val` of the
+    others is the validation part.
 
     Args:
         dataset: The whole data set.
         split: How to divide it.
-        num: Number of splits, default 5 random ones; there are as many as official folds.
+        num: Number of splits, default 5 random ones; there are as many as official folds or groups.
         seed: Of the random splits, and of the validation parts.
 
     Raises:
-        ConfigError: `num` is not the number of official folds.
-        DataError: There are fewer than three units, or the official folds cannot be used.
+        ConfigError: `num` is not the number of official folds, or of groups.
+        DataError: There are fewer than three units, or the official folds cannot be used, or there
+            are no groups to leave out one by one.
     """
     grouped = split.group == "auto"
     dataset = _without_test(dataset)
-    if split.folds == "official":
-        yield from _official_outer(dataset, split, num, seed)
+    if split.folds in ("official", "each_group"):
+        yield from _given_outer(dataset, split, num, seed)
         return
-    shares = [round(1 - OUTER_VAL - split.test, 9), OUTER_VAL, split.test]
+    shares = [round(1 - split.outer_val - split.test, 9), split.outer_val, split.test]
     for index in range(DEFAULT_OUTER if num is None else num):
-        train, val, test = _split(dataset, shares, f"outer-{index}", seed, grouped=grouped)
+        train, val, test = assign(
+            dataset, shares, f"outer-{index}", seed, grouped=grouped, varied=True
+        )
         yield _outer(dataset.subset(train), dataset.subset(val), dataset.subset(test))
 
 
@@ -129,20 +111,42 @@ def _outer(train: Dataset, val: Dataset, test: Dataset) -> Outer:
     return Outer(Fold(train, val, unlabelled=test.images), test)
 
 
-def _official_outer(
-    dataset: Dataset, split: "Split", num: int | None, seed: int
-) -> Iterator[Outer]:
+def _given_outer(dataset: Dataset, split: "Split", num: int | None, seed: int) -> Iterator[Outer]:
+    """Each part that the data set itself names is the test part once."""
     grouped = split.group == "auto"
-    found = _official(dataset, grouped=grouped)
+    official = split.folds == "official"
+    found = _official(dataset, grouped=grouped) if official else _each_group(dataset)
     if num not in (None, len(found)):
         raise ConfigError(
-            f"with `folds: official` there are as many outer splits as official folds, but "
-            f"{dataset.name!r} has {len(found)} and `splits` is {num}. Leave `splits` out."
+            f"with `folds: {split.folds}` there are as many outer splits as "
+            f"{'official folds' if official else 'groups'}, but {dataset.name!r} has {len(found)} "
+            f"and `splits` is {num}. Leave `splits` out."
         )
     for rest, test in found:
-        purpose = f"official-{test.parts[0]}"
-        train, val = _split(rest, [1 - split.val, split.val], purpose, seed, grouped=grouped)
+        purpose = f"official-{test.parts[0]}" if official else f"without-{test.groups[0]}"
+        train, val = assign(rest, [1 - split.val, split.val], purpose, seed, grouped=grouped)
         yield _outer(rest.subset(train), rest.subset(val), test)
+
+
+def _each_group(dataset: Dataset) -> list[tuple[Dataset, Dataset]]:
+    """For each group, in order of their names, all others and itself (leave one group out).
+
+    Groups that share copies of an image count as one.
+    """
+    if not dataset.groups:
+        raise DataError(
+            f"`folds: each_group` needs a data set that names patients, cases or slides, but "
+            f"{dataset.name!r} names none. Use `folds: 5`, or a reader that knows them."
+        )
+    units = units_of(dataset, grouped=True)
+    units.sort(key=lambda unit: dataset.groups[unit.items[0]])
+    return [
+        (
+            dataset.subset([i for other in units if other is not unit for i in other.items]),
+            dataset.subset(unit.items),
+        )
+        for unit in units
+    ]
 
 
 def _official(dataset: Dataset, *, grouped: bool) -> list[tuple[Dataset, Dataset]]:
@@ -253,15 +257,43 @@ def split_record(splits: Sequence[Fold | Outer]) -> dict[str, object]:
 
     `digest`, `kind` (see `split_kind`), and for each split and part (`train`, `val`, `test`) its
     `ids`, the digests of its images as `contents`, and the numbers of `items` and `groups` (None
-    where the data has no groups) in all and by class of `Dataset.labels`.
+    where the data has no groups) in all and by class of `Dataset.labels`; `unbalanced` in words.
     """
     return {
         "digest": split_digest(splits),
         "kind": split_kind(splits),
+        "unbalanced": unbalanced(splits),
         "splits": [
             {name: _part_record(part) for name, part in parts_of(split).items()} for split in splits
         ],
     }
+
+
+def unbalanced(splits: Sequence[Fold | Outer]) -> list[str]:
+    """What could not be balanced, in words: classes that a part lacks, or has another share of.
+
+    A share is told where it is more than `UNBALANCED` away from the part's share of all images. A
+    part of one group alone is not asked to be balanced.
+    """
+    told = []
+    for index, split in enumerate(splits):
+        parts = {n: part for n, part in parts_of(split).items() if len(set(part.groups)) != 1}
+        where = f"split {index}: " if len(splits) > 1 else ""
+        totals = Counter(label for part in parts.values() for label in part.labels)
+        for name, part in parts.items():
+            share, counts = len(part) / sum(map(len, parts.values())), Counter(part.labels)
+            for label in sorted(totals):
+                of_label = counts[label] / totals[label]
+                if counts[label] == 0 or abs(of_label - share) > UNBALANCED:
+                    got = f"{of_label:.0%}" if of_label else "nothing"
+                    own = f"{where}{name} has {got} of {label_name(part, label)}"
+                    told.append(f"{own}, but {share:.0%} of all images")
+    return told
+
+
+def label_name(data: Dataset, label: int) -> str:
+    """The class of a classification set; a number where labels are not classes but cell types."""
+    return f"type {label}" if len(data.masks) else data.classes[label]
 
 
 def parts_of(split: Fold | Outer) -> dict[str, Dataset]:
@@ -285,109 +317,3 @@ def _part_record(part: Dataset) -> dict[str, object]:
         **numbers(range(len(part))),
         "classes": {str(label): numbers(by_label[label]) for label in sorted(by_label)},
     }
-
-
-def _split(
-    dataset: Dataset, shares: Sequence[float], purpose: str, seed: int, *, grouped: bool
-) -> list[list[int]]:
-    """Indices of the items of each part, in order of their ids; no part is empty.
-
-    Args:
-        dataset: What to split.
-        shares: P shares of the parts, with sum 1.
-        purpose: Keeps splits of one seed for different ends independent.
-        seed: Fixes the order of the units.
-        grouped: Whether groups are kept together; copies of an image always are.
-    """
-    units = _units(dataset, grouped=grouped)
-    if len(units) < len(shares):
-        kind = "groups or distinct images" if grouped and dataset.groups else "distinct images"
-        raise DataError(
-            f"a split into {len(shares)} parts needs at least {len(shares)} {kind}, but "
-            f"{dataset.name!r} has {len(units)} ({len(dataset)} items). "
-            "Ask for fewer folds, or use more data."
-        )
-    counts_UC = np.stack([unit.counts for unit in units])
-    best, best_cost = None, np.inf
-    for attempt in range(max(1, min(MAX_ORDERS, ORDER_BUDGET // len(units)))):
-        key = {u: derive_seed(seed, purpose, attempt, unit.name) for u, unit in enumerate(units)}
-        order = sorted(key, key=lambda u: (key[u], units[u].name))
-        part_U = _deal(counts_UC, np.array(shares), order)
-        cost = _imbalance(counts_UC, np.array(shares), part_U)
-        if cost < best_cost:
-            best, best_cost = part_U, cost
-    assert best is not None
-    parts: list[list[int]] = [[] for _ in shares]
-    for unit, part in zip(units, best, strict=True):
-        parts[part].extend(unit.items)
-    return [sorted(part, key=lambda i: dataset.ids[i]) for part in parts]
-
-
-def _deal(counts_UC: Int64Array, shares_P: Float64Array, order: Sequence[int]) -> Int64Array:
-    """Part of each unit: in the given order, each goes where most is lacking of its strata.
-
-    What a part lacks is counted against the units dealt so far, in its strata and in all: so parts
-    fill evenly, large units spread over all parts, and a class of one item goes to the largest.
-    """
-    num_parts = len(shares_P)
-    part_U = np.zeros(len(counts_UC), dtype=np.int64)
-    lack_PC = np.zeros((num_parts, counts_UC.shape[1]))
-    lack_P = np.zeros(num_parts)
-    for u in order:
-        counts_C = counts_UC[u]
-        size = int(counts_C.sum())
-        lack_PC += shares_P[:, None] * counts_C[None, :]
-        lack_P += shares_P * size
-        # Rounding makes parts with equal shares equal again, on every platform.
-        wish_P = np.round(lack_PC @ (counts_C / size) + lack_P, 9)
-        part = int(wish_P.argmax())
-        part_U[u] = part
-        lack_PC[part] -= counts_C
-        lack_P[part] -= size
-    for empty in np.setdiff1d(np.arange(num_parts), part_U):
-        fullest = int(np.bincount(part_U, minlength=num_parts).argmax())
-        part_U[next(u for u in order if part_U[u] == fullest)] = empty
-    return part_U
-
-
-def _imbalance(counts_UC: Int64Array, shares_P: Float64Array, part_U: Int64Array) -> float:
-    """Chi-square of the strata and the sizes of the parts against their shares."""
-    got_PC = np.stack([counts_UC[part_U == p].sum(axis=0) for p in range(len(shares_P))])
-    totals_C = counts_UC.sum(axis=0)
-    got_PK = np.column_stack([got_PC, got_PC.sum(axis=1)])
-    wanted_PK = shares_P[:, None] * np.append(totals_C, totals_C.sum())[None, :]
-    return float(np.round(((got_PK - wanted_PK) ** 2 / wanted_PK).sum(), 9))
-
-
-def _units(dataset: Dataset, *, grouped: bool) -> list[Unit]:
-    """The units, sorted by name: items linked by a common group or equal images."""
-    order = sorted(range(len(dataset)), key=lambda i: dataset.ids[i])
-    parent = list(range(len(dataset)))
-
-    def root(item: int) -> int:
-        while parent[item] != item:
-            parent[item] = parent[parent[item]]
-            item = parent[item]
-        return item
-
-    contents = dataset.contents()
-    first: dict[tuple[str, str], int] = {}
-    for item in order:
-        links = [("image", contents[item])]
-        if grouped and dataset.groups:
-            links.append(("group", dataset.groups[item]))
-        for link in links:
-            parent[root(item)] = root(first.setdefault(link, item))
-    members = defaultdict(list)
-    for item in order:
-        members[root(item)].append(item)
-
-    labels = dataset.labels or (0,) * len(dataset)
-    strata = {label: index for index, label in enumerate(sorted(set(labels)))}
-    units = []
-    for items in members.values():
-        counts = np.zeros(len(strata), dtype=np.int64)
-        for item in items:
-            counts[strata[labels[item]]] += 1
-        units.append(Unit(dataset.ids[items[0]], tuple(items), counts))
-    return sorted(units, key=lambda unit: unit.name)

@@ -1,4 +1,4 @@
-"""A backbone with a linear head of which the lower stages are frozen.
+"""A backbone with a head, of which the lower stages are frozen.
 
 Shape suffixes: N batch, K classes.
 """
@@ -22,16 +22,26 @@ class ImageClassifier(nn.Module):
         num_classes: K.
         unfrozen: Stages that are trained, counted from the features down; 0 trains the head alone.
         dropout: Share of features dropped in training.
+        hidden: Units of a layer before the last one; 0 for none.
     """
 
     def __init__(
-        self, backbone: StagedNetwork, *, dim: int, num_classes: int, unfrozen: int, dropout: float
+        self,
+        backbone: StagedNetwork,
+        *,
+        dim: int,
+        num_classes: int,
+        unfrozen: int,
+        dropout: float,
+        hidden: int = 0,
     ) -> None:
         super().__init__()
         assert 0 <= unfrozen <= len(backbone), unfrozen
         self.backbone = backbone
         self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(dim, num_classes)
+        self.head: nn.Module = nn.Linear(hidden or dim, num_classes)
+        if hidden:
+            self.head = nn.Sequential(nn.Linear(dim, hidden), nn.ReLU(), self.head)
         self.num_frozen = len(backbone) - unfrozen
         for index, stage in enumerate(backbone):
             stage.requires_grad_(index >= self.num_frozen)

@@ -2,8 +2,9 @@
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -12,7 +13,7 @@ from hemaml.core.comparison import Comparison
 from hemaml.core.dataset import Dataset
 from hemaml.core.errors import DataError, UnknownName
 from hemaml.core.objective import Model, Predictor
-from hemaml.core.task import Task
+from hemaml.core.task import Fold, Outer, Task
 from hemaml.core.types import Float32Array, UInt8Array
 from hemaml.data import splits
 from hemaml.data.reading import read_dataset
@@ -33,10 +34,10 @@ from hemaml.ops.resampling import Interval, SetScores
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from hemaml.core.experiment import Split
     from hemaml.nn.classifier import ImageClassifier
 
 HELD_OUT_SEED = 0
-PRIMARY = "auc"
 
 
 class Classifier(Model, Protocol):
@@ -133,25 +134,16 @@ def predicted_probabilities(model: Predictor, data: Dataset) -> Float32Array:
 
 
 def score(model: Predictor, data: Dataset) -> dict[str, float]:
-    """All scores of `hemaml.ops.classification_scores`.
+    """All scores of `hemaml.ops.classification_scores`; NaN where one is undefined.
 
     Args:
         model: Predicts C probabilities an image, in the order of the data's classes.
-        data: Images with labels, of two classes at least.
+        data: Images with labels.
 
     Raises:
-        DataError: The data is of another kind, or fewer than two classes have images: the AUC that
-            decides is then undefined.
+        DataError: The data has no images, no labels, or masks.
     """
-    scores = classification_scores(predicted_probabilities(model, data), data.labels)
-    if np.isnan(scores[PRIMARY]):
-        counts = Counter(data.labels)
-        told = ", ".join(f"{name}: {counts[index]}" for index, name in enumerate(data.classes))
-        raise DataError(
-            f"the AUC needs images of two classes, but this part of {data.name!r} has {told}. "
-            "Use fewer folds, a larger `split.val`, another `split.seed` or more data."
-        )
-    return scores
+    return classification_scores(predicted_probabilities(model, data), data.labels)
 
 
 def intervals(model: Predictor, data: Dataset) -> dict[str, Interval]:
@@ -255,22 +247,67 @@ def held_out(data: Dataset) -> tuple[Dataset, Dataset]:
     return splits.held_out(data, seed=HELD_OUT_SEED)
 
 
-def classification_task(name: str, *, usual_data: str) -> Task:
-    """The task of a name: any labelled set of two classes or more, decided by AUC.
+def folds(primary: str, data: Dataset, split: "Split") -> tuple[Fold, ...]:
+    """As `splits.folds`; each validation part is one that the primary metric can be taken of.
+
+    Raises:
+        DataError: As there, or a part has one class alone and AUC decides: told before any
+            training.
+    """
+    found = splits.folds(data, split)
+    for index, fold in enumerate(found):
+        _check_classes(primary, fold.val, f"the validation part of fold {index}")
+    return found
+
+
+def outer(
+    primary: str, data: Dataset, split: "Split", num: int | None, seed: int
+) -> Iterator[Outer]:
+    """As `splits.outer`; each validation and test part is one that the primary metric is taken of.
+
+    Raises:
+        ConfigError: As there.
+        DataError: As for `folds`.
+    """
+    for index, found in enumerate(splits.outer(data, split, num, seed)):
+        _check_classes(primary, found.fold.val, f"the validation part of split {index}")
+        _check_classes(primary, found.test, f"the test part of split {index}")
+        yield found
+
+
+def _decisive_score(primary: str, model: Predictor, data: Dataset) -> dict[str, float]:
+    scores = score(model, data)
+    _check_classes(primary, data, "this part")
+    return scores
+
+
+def _check_classes(primary: str, part: Dataset, name: str) -> None:
+    if primary == "auc" and len(set(part.labels)) < 2:
+        counts = Counter(part.labels)
+        told = ", ".join(f"{label}: {counts[index]}" for index, label in enumerate(part.classes))
+        raise DataError(
+            f"the AUC needs images of two classes, but {name} of {part.name!r} has {told}. "
+            "Use fewer folds, a larger `split.val`, another `split.seed` or more data."
+        )
+
+
+def classification_task(name: str, *, usual_data: str, primary: str = "auc") -> Task:
+    """The task of a name: any labelled set of two classes or more.
 
     Args:
         name: Of the task.
         usual_data: As in `Task`.
+        primary: The score that decides.
     """
     return Task(
         name=name,
-        primary=PRIMARY,
+        primary=primary,
         direction="maximize",
         read=read_dataset,
         held_out=held_out,
-        folds=splits.folds,
-        outer=splits.outer,
-        score=score,
+        folds=partial(folds, primary),
+        outer=partial(outer, primary),
+        score=partial(_decisive_score, primary),
         compare=compare,
         by_class=by_class,
         by_group=by_group,

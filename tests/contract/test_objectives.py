@@ -26,6 +26,8 @@ from hemaml.nn.parameters import count_parameters
 DATA: dict[str, dict[str, object]] = {
     "leukemia": {"reader": "smear_types", "classes": "binary", "patients": 12, "per_patient": 1,
                  "size": 40, "seed": 1},
+    "lymphoma": {"reader": "smear_types", "classes": "binary", "patients": 12, "per_patient": 1,
+                 "size": 40, "seed": 2},
     "wbc_segmentation": {"reader": "smears", "count": 12, "size": 40, "seed": 1},
 }  # fmt: skip
 """Task to the `data:` section of the smallest set that its objectives can learn from."""

@@ -1,3 +1,4 @@
+import itertools
 from collections import Counter
 from dataclasses import replace
 
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from hemaml.core.dataset import Dataset
 from hemaml.core.errors import ConfigError, DataError
 from hemaml.core.experiment import Split
+from hemaml.data.assignment import _cost
 from hemaml.data.reading import read_dataset
 from hemaml.data.splits import (
     folds,
@@ -18,6 +20,7 @@ from hemaml.data.splits import (
     split_digest,
     split_kind,
     split_record,
+    unbalanced,
 )
 
 GOLDEN_FOLDS = "a811e419f56dda4d6067d8f1349d9e7b"
@@ -180,6 +183,72 @@ def test_splits_are_the_same_for_ever():
     assert held.ids == ("0012", "0013", "0028", "0029")
     assert split_digest(folds(dataset, Split(folds=3, seed=7))) == GOLDEN_FOLDS
     assert split_digest(list(outer(dataset, Split(), 2, 7))) == GOLDEN_OUTER
+
+
+def cases(sizes, spare=0):
+    """Groups of one class each, by class: their numbers of images."""
+    labels, groups = [], []
+    for label, of_class in enumerate(sizes):
+        for index, size in enumerate(of_class):
+            labels += [label] * size
+            groups += [f"{label}-{index}"] * size
+    return replace(make_dataset(labels, groups), classes=("a", "b", "c", "d")[: len(sizes)])
+
+
+@quick
+@given(st.lists(st.lists(st.integers(1, 20), min_size=3, max_size=7), min_size=2, max_size=4))
+def test_no_part_lacks_a_class_that_has_groups_enough(sizes):
+    dataset = cases(sizes)
+    labels = set(dataset.labels)
+    for split in outer(dataset, Split(test=0.15, outer_val=0.15), 3, 0):
+        for part in (split.fold.train, split.fold.val, split.test):
+            assert set(part.labels) == labels
+    for fold in folds(dataset, Split(folds=3)):
+        assert set(fold.val.labels) == labels
+
+
+def test_few_groups_are_balanced_as_well_as_any_assignment_of_them():
+    """All 3^9 assignments as the oracle."""
+    dataset = cases([[11, 10, 14, 9], [13, 19, 12], [11, 12]])
+    groups = sorted(set(dataset.groups))
+    pairs = Counter(zip(dataset.groups, dataset.labels, strict=True))
+    counts = np.array([[pairs[group, label] for label in range(3)] for group in groups])
+    shares = np.full(3, 1 / 3)
+    best = min(
+        _cost(counts, shares, np.array(parts))
+        for parts in itertools.product(range(3), repeat=len(groups))
+        if len(set(parts)) == 3
+    )
+    found = [fold.val for fold in folds(dataset, Split(folds=3))]
+    where = {g: i for i, part in enumerate(found) for g in part.groups}
+    assert _cost(counts, shares, np.array([where[g] for g in groups])) == best
+
+
+def test_each_group_is_scored_once_by_a_model_of_all_others():
+    dataset = cases([[3, 4, 2], [5, 1, 2]])
+    split = Split(folds="each_group", val=0.3)
+    found = list(outer(dataset, split, None, 0))
+    assert [set(s.test.groups) for s in found] == [{g} for g in sorted(set(dataset.groups))]
+    for s in found:
+        assert_partition(dataset, [s.fold.train, s.fold.val, s.test])
+        assert not set(s.test.groups) & {*s.fold.train.groups, *s.fold.val.groups}
+    assert split_kind(found) == "grouped"
+    assert [fold.val.ids for fold in folds(dataset, split)] == [s.test.ids for s in found]
+    with pytest.raises(ConfigError, match="has 6 and `splits` is 4"):
+        list(outer(dataset, split, 4, 0))
+    with pytest.raises(DataError, match="names none"):
+        folds(make_dataset([0, 1] * 5), split)
+
+
+def test_what_could_not_be_balanced_is_told():
+    dataset = cases([[10, 10, 10], [4, 4, 22]])
+    told = unbalanced(folds(dataset, Split(folds=3)))
+    assert "split 2: val has 73% of b, but 53% of all images" in told
+    assert split_record(folds(dataset, Split(folds=3)))["unbalanced"] == told
+    lacking = cases([[3] * 12, [9]])
+    assert any("val has nothing of b" in line for line in unbalanced(folds(lacking, Split())))
+    assert unbalanced(folds(make_dataset([0, 1] * 30), Split(folds=3))) == []
+    assert unbalanced(list(outer(dataset, Split(folds="each_group"), None, 0)))
 
 
 def test_a_class_of_one_item_does_not_crash():

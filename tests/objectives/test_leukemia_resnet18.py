@@ -13,10 +13,13 @@ from hemaml.core.errors import ConfigError
 from hemaml.core.objective import Context
 from hemaml.core.task import Fold
 from hemaml.nn.backbones import NUM_STAGES, load_backbone
+from hemaml.objectives import _fine_tuning
+from hemaml.objectives._fine_tuned import FineTunedModel
 from hemaml.objectives.leukemia import backbone, resnet18
-from hemaml.objectives.leukemia.resnet18 import Params, Resnet18Model, fit
+from hemaml.objectives.leukemia.resnet18 import Params
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+fit = resnet18.objective.fit
 STILL = {"flip": False, "rotation": 0, "jitter": 0}
 QUICK = {"weights": "none", "size": 32, "epochs": 2, "batch_size": 4, "dropout": 0.1}
 
@@ -83,13 +86,13 @@ def batches(monkeypatch):
     """What the network is given, batch by batch: inputs and labels."""
     seen = []
 
-    class Watched(resnet18.EpochBatches):
+    class Watched(_fine_tuning.EpochBatches):
         def __call__(self, epoch):
             for x, labels in super().__call__(epoch):
                 seen.append((x, labels))
                 yield x, labels
 
-    monkeypatch.setattr(resnet18, "EpochBatches", Watched)
+    monkeypatch.setattr(_fine_tuning, "EpochBatches", Watched)
     return seen
 
 
@@ -105,7 +108,7 @@ def test_with_augmentation_each_epoch_sees_other_images(fold, batches):
 
 def test_frozen_weights_and_statistics_stay_those_that_were_loaded(fold):
     p = params(unfrozen_blocks=2)
-    seed = resnet18.derive_seed(0, "weights")
+    seed = _fine_tuning.derive_seed(0, "weights")
     before = load_backbone("resnet18", "none", None, seed=seed).network.state_dict()
     after = last(p, fold).model.network.backbone.state_dict()
     changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
@@ -130,8 +133,8 @@ def test_a_saved_model_needs_no_weights_to_load(fold, tmp_path, monkeypatch):
     def forbidden(*args, **options):
         raise AssertionError("asked for weights")
 
-    monkeypatch.setattr(resnet18, "load_backbone", forbidden)
-    loaded = Resnet18Model.load(tmp_path)
+    monkeypatch.setattr(_fine_tuning, "load_backbone", forbidden)
+    loaded = FineTunedModel.load(tmp_path)
     copies = [image.copy() for image in fold.val.images]
     np.testing.assert_array_equal(loaded.predict(copies), step.model.predict(copies))
     assert loaded.classes == ("healthy", "leukemia")
@@ -210,6 +213,6 @@ def test_absent_weights_end_the_fit_before_it_starts(fold):
 
 def test_the_parameter_counts_are_those_of_the_paper():
     """11.18 million with two outputs, of which the head has 2 x 513."""
-    assert resnet18.size(params(unfrozen_blocks=0)) == 11_177_538
+    assert resnet18.objective.size(params(unfrozen_blocks=0)) == 11_177_538
     pytest.importorskip("timm", reason="needs the extra `efficientnet`")
-    assert resnet18.size(params(backbone="efficientnet_lite0")) == 3_371_008 + 2 * 1281
+    assert resnet18.objective.size(params(backbone="efficientnet_lite0")) == 3_371_008 + 2 * 1281

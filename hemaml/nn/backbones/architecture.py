@@ -96,7 +96,8 @@ class Architecture:
         """N x S x S x 3 grey levels 0 to 255, of any type, to N x 3 x S x S, channels last."""
         shift = batch_NSSC.new_tensor(self.mean, dtype=torch.float32)
         scale = batch_NSSC.new_tensor(self.scale, dtype=torch.float32)
-        return batch_NSSC.float().sub(shift).div_(scale).permute(0, 3, 1, 2)
+        normal = batch_NSSC.float().sub(shift).div_(scale).permute(0, 3, 1, 2)
+        return normal.contiguous(memory_format=torch.channels_last)
 
     def check_size(self, size: int) -> None:
         """Raises `ValueError` where images of this side do not fit."""

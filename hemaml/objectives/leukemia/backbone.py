@@ -1,4 +1,4 @@
-"""A ResNet-18 trained on all types of blood cells, to start other models of cells from.
+"""A backbone trained on all types of blood cells, to start other models of cells from.
 
 It is `leukemia.resnet18` with every block unfrozen and nothing to start from; the folder that its
 model is saved to, or its registered name, is what `weights:` of the other objectives takes, and the
@@ -9,8 +9,8 @@ Source: transfer from PBC (Acevedo et al. 2020) takes the place of the paper's I
 
 from pydantic import Field
 
-from hemaml.core.objective import Objective
 from hemaml.nn.backbones import NUM_STAGES
+from hemaml.objectives._fine_tuning import fine_tuning
 from hemaml.objectives.leukemia import resnet18
 from hemaml.tasks import leukemia
 
@@ -20,13 +20,14 @@ class Params(resnet18.Params):
 
     weights: str = Field(
         default="none",
-        description="none, imagenet, models:/name@alias, or the path of a file or saved model.",
+        description="none, imagenet, kimianet (DenseNet-121), models:/name@alias, an address with "
+        "#sha256=, or the path of a file or saved model.",
     )
     unfrozen_blocks: int = Field(
         default=NUM_STAGES,
         ge=0,
         le=NUM_STAGES,
-        description="Blocks that are trained, from the head down: 1 is layer4, 5 is all.",
+        description="Blocks that are trained, from the head down: 1 is the last, 5 is all.",
     )
     lr_backbone: float = Field(
         default=1, gt=0, le=10, description="Rate of the unfrozen blocks, as a multiple of lr."
@@ -36,13 +37,9 @@ class Params(resnet18.Params):
     )
 
 
-objective = Objective(
-    task=leukemia.task,
-    params=Params,
-    model=resnet18.Resnet18Model,
-    fit=resnet18.fit,
-    size=resnet18.size,
-    mutable=frozenset({"lr", "lr_backbone"}),
-    files=resnet18.files,
+objective = fine_tuning(
+    leukemia.task,
+    Params,
+    num_classes=len(resnet18.BINARY),
     examples=({"size": 32, "epochs": 2, "batch_size": 4},),
 )

@@ -1,0 +1,1 @@
+"""Objectives of the task `lymphoma`: one file a model."""
