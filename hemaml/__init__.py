@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from hemaml.data.reading import read_dataset, reader_names, verify_dataset
     from hemaml.doctor import examine, examine_sweep
     from hemaml.evaluate import evaluate
+    from hemaml.explaining import explain_images
     from hemaml.promote import promote, rollback
     from hemaml.record import recorded_point, sweep_records
     from hemaml.registering import models
@@ -30,6 +31,7 @@ _HOMES = {
     "evaluate": "hemaml.evaluate",
     "examine": "hemaml.doctor",
     "examine_sweep": "hemaml.doctor",
+    "explain_images": "hemaml.explaining",
     "history": "hemaml.trail",
     "import_dataset": "hemaml.data.importing",
     "load_experiment": "hemaml.core.experiment",
@@ -55,6 +57,7 @@ __all__ = [
     "evaluate",
     "examine",
     "examine_sweep",
+    "explain_images",
     "history",
     "import_dataset",
     "load_experiment",

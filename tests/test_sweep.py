@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import hemaml
-from hemaml import conclude
+from hemaml import conclude, training
 from hemaml.core import settings
 from hemaml.core.errors import ConfigError, StoreError
 from hemaml.core.experiment import plan_from
@@ -44,8 +44,31 @@ def children(result, kind):
     return tracker().find({"kind": kind}, parent=result.run_id)
 
 
+def split_folds(result):
+    experiment, task = result.plan.experiment, result.plan.objective.task
+    return task.folds(task.held_out(task.read(experiment.data))[0], experiment.split)
+
+
 def agree(sweep_id):
     return {f.what: f.found for f in examine_sweep(sweep_id) if f.state == "wrong"} == {}
+
+
+def test_what_figures_measure_is_a_score_of_each_model_that_is_kept(stub, monkeypatch):
+    def measured(names, model, data):
+        assert names == stub.task.figures + stub.objective.figures
+        return {"explain/insertion": model.x + len(data), "explain/deletion": float("nan")}
+
+    monkeypatch.setattr(training, "measurements", measured)
+    result = hemaml.sweep(plan())
+    confirms = children(result, "confirm")
+    values = [run.metrics["explain/insertion"] for run in confirms]
+    num = len(split_folds(result)[0].val)
+    assert values == [pytest.approx(result.best["x"] + num)] * 2
+    parent = tracker().get(result.run_id).metrics
+    assert parent["explain/insertion"] == pytest.approx(values[0])
+    assert parent["explain/insertion_std"] == pytest.approx(0)
+    assert not any(name.startswith("explain/deletion") for name in parent)
+    assert not any("explain/insertion" in run.metrics for run in children(result, "trial"))
 
 
 def test_a_sweep_records_trials_winner_confirmation_and_answer(stub):

@@ -3,7 +3,6 @@
 import hashlib
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +12,7 @@ from urllib.request import url2pathname
 from filelock import FileLock, Timeout
 
 from hemaml.core.errors import ConfigError, DataError, StoreError
+from hemaml.core.staging import staging
 from hemaml.data.archives import unpack_zip
 from hemaml.data.download import Progress, download, shown_url
 
@@ -87,7 +87,7 @@ def _import_path(path: Path, target: Path, expected: str | None) -> None:
     elif target.is_relative_to(path.resolve()):
         raise ConfigError(f"the target must lie outside the source, but {target} lies in {path}.")
     else:
-        with _staging(target) as folder:
+        with staging(target) as folder:
             shutil.copytree(path, folder, dirs_exist_ok=True)
             os.replace(folder, target)
 
@@ -101,24 +101,13 @@ def _import_zip(archive: Path, target: Path, expected: str | None, *, name: str)
                 f"{name} must have the SHA-256 {expected}, but it has {found}. "
                 "Download it again; if it still differs, ask its publisher."
             )
-    with _staging(target) as folder:
+    with staging(target) as folder:
         unpack_zip(archive, folder)
         content = list(folder.iterdir())
         if not content:
             raise DataError(f"{name} must hold files, but it is empty. Pack it again.")
         sole = len(content) == 1 and content[0].is_dir()
         os.replace(content[0] if sole else folder, target)
-
-
-@contextmanager
-def _staging(target: Path) -> Iterator[Path]:
-    """A folder beside `target`, on the same disk so that a rename is atomic; gone afterwards."""
-    folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
-    folder.chmod(0o755)  # mkdtemp's 0700 would hide the data set from everybody else
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager

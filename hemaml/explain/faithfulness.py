@@ -22,6 +22,7 @@ Shape suffixes: V views, S their side, K steps.
 import copy
 from collections.abc import Sequence
 from statistics import fmean
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -29,7 +30,6 @@ from hemaml.core.dataset import Dataset
 from hemaml.core.types import Float32Array, UInt8Array
 from hemaml.explain.contact_sheet import sample
 from hemaml.explain.heat_maps import Explained, class_maps, explained, merged, resized_map, seen
-from hemaml.nn.classifier import ImageClassifier
 from hemaml.ops.heat_scores import (
     area_under,
     blurred,
@@ -40,6 +40,9 @@ from hemaml.ops.heat_scores import (
     rank_similarity,
 )
 from hemaml.tasks._classification import Explainable, View
+
+if TYPE_CHECKING:
+    from hemaml.nn.classifier import ImageClassifier
 
 MOST_VIEWS = 16
 """Of the measured images together."""
@@ -71,7 +74,7 @@ def chosen(model: Explainable, data: Dataset) -> list[int]:
     return sample(data, num=max(MOST_VIEWS // views, len(set(data.labels))))
 
 
-def _of_image(model: Explainable, strange: ImageClassifier, found: Explained) -> dict[str, float]:
+def _of_image(model: Explainable, strange: "ImageClassifier", found: Explained) -> dict[str, float]:
     views, mask = model.views(found.image), nuclei_mask(found.image)
     return {
         "deletion": area_under(curve(model, views, found, inserted=False)),
@@ -119,7 +122,7 @@ def _heat_of_view(heat: Float32Array, view: View) -> Float32Array:
 
 
 def heat_of(
-    model: Explainable, network: ImageClassifier, image: UInt8Array, target: int
+    model: Explainable, network: "ImageClassifier", image: UInt8Array, target: int
 ) -> Float32Array:
     """The map of a class by another network of the same shape, seen through the model's views."""
     views = model.views(image)
@@ -129,8 +132,8 @@ def heat_of(
 
 
 def randomised(
-    network: ImageClassifier, seed: int, *, stages: int | None = None
-) -> ImageClassifier:
+    network: "ImageClassifier", seed: int, *, stages: int | None = None
+) -> "ImageClassifier":
     """A copy whose head, and topmost stages, have weights drawn anew.
 
     Args:

@@ -114,7 +114,7 @@ def seen(
     import torch
 
     below, above = _cut(network.eval(), layer)
-    device = network.head.weight.device
+    device = next(network.parameters()).device
     maps, logits = [], []
     # Not inference mode: gradients can never be taken with respect to its tensors.
     with torch.no_grad():

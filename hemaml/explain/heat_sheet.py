@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image
 
 from hemaml.core.types import Float32Array, UInt8Array
 from hemaml.explain.canvas import INK, MUTED, RULE, axes_at, new_page, shorten, show, to_png, write
@@ -123,6 +122,8 @@ def comparison_sheet(
 
 def small(found: Explained) -> tuple[UInt8Array, Float32Array]:
     """Image and map at the size of a page."""
+    from PIL import Image
+
     height, width = found.image.shape[:2]
     scale = min(SHOWN_PIXELS / max(height, width), 1)
     size = max(round(width * scale), 1), max(round(height * scale), 1)

@@ -114,7 +114,7 @@ class Explainable(Classifier, Protocol):
     def views(self, image: UInt8Array) -> list[View]:
         """What the network sees of an image; all views have one size."""
 
-    def normalise(self, pixels: "Tensor") -> "Tensor":
+    def normalise(self, batch_NSSC: "Tensor") -> "Tensor":
         """N x S x S x 3 grey levels 0 to 255 to what the network takes."""
 
 

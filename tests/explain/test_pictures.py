@@ -12,7 +12,7 @@ from PIL import Image
 
 from hemaml.core.errors import DataError, UnknownName
 from hemaml.core.objective import load_objective, objective_names
-from hemaml.explain import Picture, figure_names, pictures
+from hemaml.explain import Picture, figure_names, grad_cam, measurements, pictures
 
 OF_SEGMENTATION = ("overlay", "per_class")
 
@@ -22,7 +22,7 @@ def pixels(png):
 
 
 def test_every_module_that_draws_is_a_figure():
-    of_classifiers = ("classification", "neighbourhood", "projection")
+    of_classifiers = ("classification", "grad_cam", "neighbourhood", "projection")
     assert figure_names() == tuple(sorted((*of_classifiers, *OF_SEGMENTATION)))
 
 
@@ -50,6 +50,15 @@ def test_pictures_come_in_the_order_of_the_names(shifted):
     assert [p.name for p in drawn] == ["per_class", "overlay"]
     assert all(isinstance(p, Picture) for p in drawn)
     assert pictures([], model, data) == []
+
+
+def test_only_figures_that_measure_are_asked_for_numbers(shifted, monkeypatch):
+    model, data = shifted(2)
+    monkeypatch.setattr(grad_cam, "measure", lambda model, data: {"explain/one": len(data)})
+    assert measurements(["overlay", "grad_cam"], model, data) == {"explain/one": 2}
+    assert measurements(["overlay", "per_class"], model, data) == {}
+    with pytest.raises(UnknownName, match="unknown figure 'grad_cm'; known: grad_cam, "):
+        measurements(["grad_cm"], model, data)
 
 
 @pytest.mark.parametrize("name", OF_SEGMENTATION)
@@ -90,9 +99,9 @@ def test_html_needs_no_network(shifted):
 
 def test_importing_is_cheap():
     modules = "overlay, per_class, contact_sheet, canvas, predictions"
-    modules += ", classification, neighbourhood, projection"
+    modules += ", classification, grad_cam, neighbourhood, projection"
     code = f"import sys; from hemaml.explain import {modules}; print(*sys.modules)"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert not {"matplotlib", "plotly", "skimage", "sklearn", "umap", "PIL"} & set(
-        ran.stdout.split()
-    )
+    slow = {"matplotlib", "plotly", "skimage", "sklearn", "umap", "PIL"}
+    slow |= {"torch", "pytorch_grad_cam", "cv2"}
+    assert not slow & set(ran.stdout.split())

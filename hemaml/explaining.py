@@ -1,0 +1,297 @@
+"""Heat maps of any images by recorded models: sheet, overlays and a table of predictions."""
+
+import csv
+import io
+import os
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import cast
+
+import numpy as np
+from PIL import Image
+
+from hemaml.core import settings
+from hemaml.core.errors import ConfigError, DataError, StoreError
+from hemaml.core.objective import load_objective, objective_names
+from hemaml.core.staging import staging
+from hemaml.core.tracker import REGISTERED, is_registered
+from hemaml.data.decode import decode_image
+from hemaml.data.labelled_images import SUFFIXES
+from hemaml.explain.heat_maps import LAYER, USUAL, Explained, check_names, explained
+from hemaml.explain.heat_sheet import Row, comparison_sheet, overlay, single_sheet, small
+from hemaml.record import trackers
+from hemaml.tasks._classification import Explainable
+from hemaml.tracking.mlflow_tracker import WEIGHTS
+from hemaml.tracking.registry import Registry
+
+FIGURE = "grad_cam"
+"""Of the objectives whose models can be explained; they name it."""
+ON_THE_SHEET = 24
+"""Images at most, evenly spaced; overlays and table have all."""
+SHEET, TABLE, OVERLAYS = "sheet.png", "predictions.csv", "overlays"
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A recorded model that gives heat maps.
+
+    Attributes:
+        name: What sheets call it.
+        model: Loaded onto the CPU.
+    """
+
+    name: str
+    model: Explainable
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What a model says of an image.
+
+    Attributes:
+        image: Its path below the folder that all images share.
+        model: Name of the model.
+        said: The most probable class, which the heat map explains.
+        probabilities: Of all classes, in the model's order.
+    """
+
+    image: str
+    model: str
+    said: str
+    probabilities: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Explanations:
+    """What was written.
+
+    Attributes:
+        folder: With all of it.
+        sheet: The images with their maps, or the maps of several models side by side.
+        table: Predictions as CSV.
+        overlays: An image each, in order; of several models, a folder each.
+        classes: Of the models.
+        predictions: The rows of the table.
+    """
+
+    folder: Path
+    sheet: Path
+    table: Path
+    overlays: Sequence[Path]
+    classes: tuple[str, ...]
+    predictions: Sequence[Prediction]
+
+
+def explain_images(
+    models: str | Sequence[str],
+    images: str | Path | Sequence[str | Path],
+    *,
+    method: str = USUAL,
+    layer: str = LAYER,
+    output: str | Path | None = None,
+) -> Explanations:
+    """Writes heat maps of images by recorded models; all of it, or nothing.
+
+    An image that lies in a folder named as a class is shown with that as its truth.
+
+    Args:
+        models: Each `models:/name@alias`, `models:/name/version` or the id of a run that has a
+            model: of `hemaml run`, of a sweep or of one of its confirmations. Several, of the same
+            classes, are compared on one sheet.
+        images: Files, or folders with images at any depth.
+        method: A name in `hemaml.explain.heat_maps.METHODS`.
+        layer: Name of the mapped stage.
+        output: A folder that does not exist yet, or is empty; default: one in
+            `mlruns/explanations/`.
+
+    Raises:
+        UnknownName: No such method, stage or registered model.
+        ConfigError: A model has no heat maps, or models differ in their classes.
+        DataError: No images, or one that does not decode.
+        StoreError: No such run, or the disk cannot be written.
+    """
+    uris = [models] if isinstance(models, str) else list(models)
+    files = image_files([images] if isinstance(images, str | Path) else images)
+    opened = [open_model(uri) for uri in uris]
+    for one in opened:
+        check_names(one.model.network, method, layer)
+    _check_classes(opened)
+    target = Path(output) if output else _usual_folder(opened[0].name)
+    target = target.expanduser().resolve()
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise ConfigError(
+            f"explanations go to a folder that is new or empty, but {target} is neither. "
+            "Name another with --output."
+        )
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with staging(target) as folder:
+            found = _write(folder, opened, files, method, layer)
+            os.replace(folder, target)
+    except OSError as error:
+        raise StoreError(
+            f"explanations need a folder that can be written, but {target} gave: {error}. "
+            "Name another with --output."
+        ) from error
+    return replace(
+        found,
+        folder=target,
+        sheet=target / SHEET,
+        table=target / TABLE,
+        overlays=[target / path for path in found.overlays],
+    )
+
+
+def open_model(uri: str) -> Opened:
+    """A registered model, or that of a run.
+
+    Args:
+        uri: `models:/name@alias`, `models:/name/version` or the id of a run.
+
+    Raises:
+        UnknownName: No such registered model or version.
+        ConfigError: The run has no model, or its kind has no heat maps.
+        StoreError: No such run or alias.
+    """
+    tracker = trackers()[0]
+    if is_registered(uri):
+        fixed = tracker.fixed_version(uri)
+        name, _, number = fixed.removeprefix(REGISTERED).partition("/")
+        if not number.isdecimal():
+            raise ConfigError(
+                f"a registered model is models:/name@alias or models:/name/version, but got {uri!r}"
+            )
+        objective = Registry(tracker.uri).version(name, int(number)).tags["objective"]
+        model = _loaded(objective, tracker.model_weights(fixed), uri)
+        return Opened(uri.removeprefix(REGISTERED), model)
+    record = tracker.get(uri)
+    source = record.tags.get("model_run") or record.tags.get("reused_from") or record.id
+    if not tracker.has_artifact(source, WEIGHTS):
+        raise ConfigError(
+            f"heat maps need a run that kept its model, but {record.name} ({uri}) did not. Name a "
+            "run of `hemaml run`, a finished sweep's, or one of its confirmations."
+        )
+    with TemporaryDirectory() as folder:
+        weights = tracker.download(source, WEIGHTS, Path(folder))
+        return Opened(record.name, _loaded(record.tags["objective"], weights, uri))
+
+
+def _loaded(name: str, weights: Path, uri: str) -> Explainable:
+    objective = load_objective(name)
+    if not has_maps(name):
+        able = ", ".join(other for other in objective_names() if has_maps(other)) or "none"
+        raise ConfigError(
+            f"heat maps need a convolutional classifier, but {uri} is a model of {name}. "
+            f"Objectives with maps: {able}."
+        )
+    return cast(Explainable, objective.model.load(weights))
+
+
+def has_maps(objective: str) -> bool:
+    """Whether the models of an objective are `Explainable`."""
+    found = load_objective(objective)
+    return FIGURE in found.task.figures + found.figures
+
+
+def image_files(places: Sequence[str | Path]) -> list[Path]:
+    """Files as they are named, and the images in folders at any depth, sorted.
+
+    Raises:
+        DataError: A place does not exist, or there are no images.
+    """
+    files: list[Path] = []
+    for place in map(Path, places):
+        if not place.exists():
+            raise DataError(f"images must exist, but there is no {place}. Check the path.")
+        inside = sorted(p for p in place.rglob("*") if p.suffix.lower() in SUFFIXES)
+        files += inside if place.is_dir() else [place]
+    if not files:
+        told = ", ".join(str(place) for place in places) or "nothing"
+        raise DataError(
+            f"there must be images ({', '.join(SUFFIXES)}), but {told} has none. "
+            "Name files, or a folder that has some."
+        )
+    return list(dict.fromkeys(path.resolve() for path in files))
+
+
+def _check_classes(opened: Sequence[Opened]) -> None:
+    first = opened[0]
+    for other in opened[1:]:
+        if other.model.classes != first.model.classes:
+            raise ConfigError(
+                "models are compared on the same classes, but "
+                f"{first.name} has {', '.join(first.model.classes)} and "
+                f"{other.name} has {', '.join(other.model.classes)}."
+            )
+
+
+def _usual_folder(model: str) -> Path:
+    slug = "".join(c if c.isalnum() or c in "-_" else "-" for c in model)
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    return settings.store_root() / "explanations" / f"{slug}-{stamp}"
+
+
+def _write(
+    folder: Path, opened: Sequence[Opened], files: Sequence[Path], method: str, layer: str
+) -> Explanations:
+    """All files, below `folder`; an image is decoded once and forgotten."""
+    names, classes = _names(files), opened[0].model.classes
+    shown = {int(i) for i in np.linspace(0, len(files) - 1, min(len(files), ON_THE_SHEET))}
+    rows, predictions, overlays = [], [], []
+    for index, (file, name) in enumerate(zip(files, names, strict=True)):
+        image = decode_image(file)
+        found = [next(explained(o.model, [image], method=method, layer=layer)) for o in opened]
+        for number, (one, what) in enumerate(zip(opened, found, strict=True), start=1):
+            inside = f"{number}/" if len(opened) > 1 else ""
+            path = folder / OVERLAYS / f"{inside}{name}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(overlay(image, what.heat)).save(path)
+            overlays.append(path.relative_to(folder))
+            shares = tuple(map(float, what.probabilities))
+            predictions.append(Prediction(name, one.name, classes[what.target], shares))
+        if index in shown:
+            truth = file.parent.name
+            label = classes.index(truth) if truth in classes else None
+            rows.append(Row(name, label, [_as_shown(what) for what in found]))
+    (folder / SHEET).write_bytes(_sheet(opened, rows, len(files), method, layer))
+    (folder / TABLE).write_text(_csv(classes, predictions), encoding="utf-8")
+    return Explanations(folder, folder / SHEET, folder / TABLE, overlays, classes, predictions)
+
+
+def _names(files: Sequence[Path]) -> list[str]:
+    """Paths below the folder that all share; without suffixes where they differ without."""
+    common = os.path.commonpath([file.parent for file in files])
+    full = [file.relative_to(common) for file in files]
+    bare = [str(path.with_suffix("")) for path in full]
+    counts = Counter(bare)
+    return [str(path) if counts[name] > 1 else name for path, name in zip(full, bare, strict=True)]
+
+
+def _as_shown(found: Explained) -> Explained:
+    image, heat = small(found)
+    return replace(found, image=image, heat=heat)
+
+
+def _sheet(
+    opened: Sequence[Opened], rows: Sequence[Row], num: int, method: str, layer: str
+) -> bytes:
+    classes, names = opened[0].model.classes, [one.name for one in opened]
+    which = f"{num} images" if len(rows) == num else f"{len(rows)} of {num} images"
+    below = f"{which}; {method} of {layer}"
+    if len(opened) > 1:
+        return comparison_sheet("The same images by several models", below, classes, names, rows)
+    return single_sheet(f"Heat maps by {names[0]}", below, classes, [("", rows)])
+
+
+def _csv(classes: Sequence[str], predictions: Sequence[Prediction]) -> str:
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(["image", "model", "class", *(f"p({name})" for name in classes)])
+    for one in predictions:
+        shares = [f"{share:.6f}" for share in one.probabilities]
+        writer.writerow([one.image, one.model, one.said, *shares])
+    return file.getvalue()
