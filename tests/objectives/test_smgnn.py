@@ -13,7 +13,7 @@ from hemaml.core.objective import Context
 from hemaml.core.task import Fold
 from hemaml.data.augment import NUM_CODES, apply_dihedral, random_dihedral
 from hemaml.nn.parameters import count_parameters
-from hemaml.objectives.wbc_segmentation import smgnn
+from hemaml.objectives.wbc_segmentation import _images, smgnn
 from hemaml.objectives.wbc_segmentation._regions import (
     Regions,
     _turned_positions,
@@ -240,7 +240,7 @@ def test_clean_up_settles_pixels_that_were_undecided():
     values[..., 0] = 1
     values[1:4, 1:4] = [0, 1, 0]
     values[2, 2] = [0.5, 0.5, 0]  # a hole in cytoplasm; trading places would leave it one
-    cleaned = smgnn._cleaned(values)
+    cleaned = _images.cleaned(values)
     np.testing.assert_array_equal(cleaned[1:4, 1:4].argmax(axis=2), 1)
     np.testing.assert_array_equal(cleaned[2, 2], [0, 1, 0])
 

@@ -34,6 +34,7 @@ from hemaml.nn.parameters import count_parameters, count_unbuilt
 from hemaml.nn.schedules import one_cycle
 from hemaml.nn.superpixel_network import RegionBatch, SuperpixelNetwork
 from hemaml.nn.training import fit_network
+from hemaml.objectives.wbc_segmentation._images import NO_CLASS, NUM_CLASSES, cleaned, one_hot
 from hemaml.objectives.wbc_segmentation._regions import (
     Oversegmentation,
     Regions,
@@ -41,16 +42,12 @@ from hemaml.objectives.wbc_segmentation._regions import (
     padded,
     regions,
 )
-from hemaml.ops.clean_up import clean_up
 from hemaml.ops.losses import MetricTarget, dice_loss, superpixel_metric_loss
 from hemaml.ops.region_graph import node_targets
 from hemaml.ops.snic import Connectivity
 from hemaml.ops.superpixels import Method, reconstruction_score
 from hemaml.tasks import wbc_segmentation
 
-NUM_CLASSES = len(wbc_segmentation.CLASSES)
-NO_CLASS = 255
-"""Class of padding in a batch of masks; equal to none."""
 PIXELS_AT_ONCE = 1 << 17
 """Of padded images in one batch of a prediction: more fall out of a processor's cache."""
 
@@ -173,7 +170,7 @@ class SmgnnModel:
         for chosen in _batches_by_size(items):
             probabilities = self._probabilities([items[i] for i in chosen])
             for index, values in zip(chosen, probabilities, strict=True):
-                predicted[index] = _cleaned(values) if self.params.clean_up else values
+                predicted[index] = cleaned(values) if self.params.clean_up else values
         return [predicted[index] for index in range(len(items))]
 
     def save(self, folder: Path) -> None:
@@ -220,21 +217,6 @@ def _batches_by_size(items: Sequence[Regions]) -> Iterator[list[int]]:
         batch.append(index)
     if batch:
         yield batch
-
-
-def _cleaned(values_HWC: Float32Array) -> Float32Array:
-    """Probabilities whose most probable classes are a cleaned-up mask."""
-    labels = values_HWC.argmax(axis=2).astype(np.uint8)
-    wanted = clean_up(labels)
-    rows, columns = np.nonzero(wanted != labels)
-    old, new = labels[rows, columns], wanted[rows, columns]
-    top = values_HWC[rows, columns, old]
-    values_HWC[rows, columns, old] = values_HWC[rows, columns, new]
-    values_HWC[rows, columns, new] = top
-    # Where two classes were equally probable, trading places settled nothing.
-    tied = values_HWC[rows, columns].argmax(axis=1) != new
-    values_HWC[rows[tied], columns[tied]] = np.eye(3, dtype=np.float32)[new[tied]]
-    return values_HWC
 
 
 @dataclass(frozen=True, slots=True)
@@ -359,8 +341,7 @@ def _batch(items: Sequence[Labelled], *, stretch: bool, codes: Tensor | None) ->
     masks = padded([item.mask for item in items], codes, fill=NO_CLASS)[:, 0]
     return Batch(
         collate([item.regions for item in items], stretch=stretch, codes=codes),
-        # In memory as the logits: class by class.
-        (masks == torch.arange(NUM_CLASSES)[:, None, None, None]).transpose(0, 1),
+        one_hot(masks),
         torch.from_numpy(np.concatenate([item.targets for item in items])),
     )
 
