@@ -1,8 +1,9 @@
-"""From images to batches of superpixels and region graphs, for the SMGNN.
+"""From images to batches of superpixels and region graphs, and what networks on them share.
 
 Shape suffixes: N images in squares of side G; K superpixels; H, W sides of one image.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field
 from torch import Tensor
 
 from hemaml.core.cache import Cache, array_digest
@@ -23,9 +25,9 @@ from hemaml.core.types import (
 )
 from hemaml.data.augment import FLIP_COLUMNS, FLIP_ROWS, TRANSPOSE
 from hemaml.data.batches import pad_batch
-from hemaml.nn.graph_convolutions import Graph
+from hemaml.nn.graph_convolutions import Convolution, Graph
 from hemaml.nn.superpixel_convolution import MARGIN
-from hemaml.nn.superpixel_network import RegionBatch
+from hemaml.nn.superpixel_network import RegionBatch, RegionNetwork
 from hemaml.objectives.wbc_segmentation._images import (
     colour_quantiles,
     colour_range,
@@ -34,6 +36,7 @@ from hemaml.objectives.wbc_segmentation._images import (
 )
 from hemaml.ops import region_graph
 from hemaml.ops import superpixels as superpixel_ops
+from hemaml.ops.losses import MetricTarget
 from hemaml.ops.snic import Connectivity
 
 VERSION = 1
@@ -48,6 +51,80 @@ class Oversegmentation(Frozen):
     compactness: float
     connectivity: Connectivity
     alpha: float
+
+
+class RegionParams(Frozen, ABC):
+    """What can be fixed or searched of every graph network on superpixels."""
+
+    lr: float = Field(default=2e-2, gt=0, le=1, description="Adam's highest learning rate.")
+    lambda_: float = Field(
+        default=0.1, ge=0, le=100, alias="lambda", description="Weight of the metric loss."
+    )
+    metric_target: MetricTarget = Field(
+        default="paper", description="What similarity of two superpixels the metric loss asks for."
+    )
+    num_pairs: int = Field(
+        default=512, ge=1, le=8192, description="Anchors, and references, of the metric loss."
+    )
+    superpixels: superpixel_ops.Method = Field(
+        default="snic", description="How superpixels are made."
+    )
+    scale: float = Field(default=16, ge=1, le=1024, description="Mean pixels per superpixel, S.")
+    compactness: float = Field(
+        default=5, gt=0, le=1000, description="Weight of position against colour in superpixels."
+    )
+    connectivity: Connectivity = Field(
+        default=8, description="Whether SNIC grows over sides (4) or over corners, too (8)."
+    )
+    alpha: float = Field(
+        default=3, ge=1, le=20, description="Neighbours are nearer than alpha * sqrt(S) pixels."
+    )
+    conv: Convolution = Field(default="gin", description="Kind of graph convolution.")
+    width: int = Field(default=22, ge=1, le=512, description="Dimensions of the embeddings.")
+    layers: int = Field(default=3, ge=1, le=16, description="Graph convolutions.")
+    residual: bool = Field(default=True, description="Graph convolutions add to their input.")
+    graph_mean: bool = Field(
+        default=True, description="Each superpixel also sees the mean of all of its image."
+    )
+    colour_stretch: bool = Field(
+        default=True, description="Colours relative to the 1 % and 99 % quantiles of the image."
+    )
+    augment: bool = Field(default=True, description="Random flips and quarter turns.")
+    clean_up: bool = Field(
+        default=True, description="Predictions become one cell without holes, see ops.clean_up."
+    )
+    epochs: int = Field(default=40, ge=1, le=10_000, description="Passes over the training part.")
+    batch_size: int = Field(default=8, ge=1, le=1024, description="Images in a batch.")
+    validate_every: int = Field(default=4, ge=1, le=10_000, description="Epochs per validation.")
+    weight_decay: float = Field(default=0, ge=0, le=1, description="Adam's L2 penalty.")
+
+    @property
+    def oversegmentation(self) -> Oversegmentation:
+        """What the regions of an image depend on."""
+        return Oversegmentation(
+            method=self.superpixels,
+            scale=self.scale,
+            compactness=self.compactness,
+            connectivity=self.connectivity,
+            alpha=self.alpha,
+        )
+
+    @property
+    def embedding(self) -> dict[str, Any]:
+        """The arguments of `RegionNetwork`."""
+        return {
+            "width": self.width,
+            "layers": self.layers,
+            "convolution": self.conv,
+            # Superpixels of size S in a diamond of radius alpha * sqrt(S), area 2 alpha^2 S.
+            "neighbours": 2 * self.alpha**2,
+            "residual": self.residual,
+            "graph_mean": self.graph_mean,
+        }
+
+    @abstractmethod
+    def build(self) -> RegionNetwork:
+        """The network with new weights from torch's global generator."""
 
 
 @dataclass(frozen=True, slots=True)
