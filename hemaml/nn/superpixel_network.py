@@ -1,13 +1,15 @@
-"""The superpixel-metric network: a graph network on superpixels, a small CNN on pixels.
+"""Graph networks on superpixels: with a small CNN on pixels, and with none.
 
 Shape suffixes: N images in squares of side G; K superpixels of all images; D dimensions of an
 embedding; C classes.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from hemaml.nn.graph_convolutions import Convolution, Graph, graph_convolution
 from hemaml.nn.superpixel_convolution import PixelConvolution, SuperpixelConvolution
@@ -45,37 +47,33 @@ class RegionBatch:
         )
 
 
-class SuperpixelNetwork(nn.Module):
-    """Embeds superpixels by graph convolutions, paints them on the pixels and refines there.
+class RegionNetwork(nn.Module):
+    """Embeds superpixels by graph convolutions.
 
     Batch normalisation follows each graph convolution, a rectifier all of them but the last.
 
     Args:
-        num_classes: C.
         width: D.
-        channels: Of the CNN's hidden layer.
         layers: Graph convolutions.
         convolution: Their kind.
         neighbours: About the number of neighbours of a superpixel.
         residual: Adds its input to each graph convolution that keeps the width.
         graph_mean: Gives each superpixel the mean features of its image besides its own.
-        dilation: Of the CNN's second convolution, 1 or 2.
 
-    Source: section 3 and figure 5 of the SMGNN paper, which leave the CNN open.
+    Attributes:
+        a: Scale of the cosine in the metric loss.
+        b: Its offset.
     """
 
     def __init__(
         self,
         *,
-        num_classes: int,
         width: int,
-        channels: int,
         layers: int,
         convolution: Convolution,
         neighbours: float,
         residual: bool,
         graph_mean: bool,
-        dilation: int,
     ) -> None:
         super().__init__()
         self.residual = residual
@@ -86,8 +84,6 @@ class SuperpixelNetwork(nn.Module):
             for num_in in [first] + [width] * (layers - 1)
         )
         self.norms = nn.ModuleList(nn.BatchNorm1d(width) for _ in range(layers))
-        self.mix = SuperpixelConvolution(width, channels)
-        self.classify = PixelConvolution(channels, num_classes, dilation=dilation)
         self.a = nn.Parameter(torch.ones(()))
         self.b = nn.Parameter(torch.zeros(()))
 
@@ -103,6 +99,26 @@ class SuperpixelNetwork(nn.Module):
             x_KD = x_KD if index == last else x_KD.relu()
         return x_KD
 
+
+class SuperpixelNetwork(RegionNetwork):
+    """Paints the embeddings of superpixels on their pixels and refines there.
+
+    Args:
+        num_classes: C.
+        channels: Of the CNN's hidden layer.
+        dilation: Of the CNN's second convolution, 1 or 2.
+        width: This and all others as in `RegionNetwork`.
+
+    Source: section 3 and figure 5 of the SMGNN paper, which leave the CNN open.
+    """
+
+    def __init__(
+        self, *, num_classes: int, channels: int, dilation: int, width: int, **embedding: Any
+    ) -> None:
+        super().__init__(width=width, **embedding)
+        self.mix = SuperpixelConvolution(width, channels)
+        self.classify = PixelConvolution(channels, num_classes, dilation=dilation)
+
     def segment(self, embeddings_KD: Tensor, batch: RegionBatch) -> Tensor:
         """N x C x G x G logits; those of padding mean nothing."""
         num, side, _ = batch.labels.shape
@@ -114,6 +130,28 @@ class SuperpixelNetwork(nn.Module):
         """Logits N x C x G x G and embeddings K x D."""
         embeddings_KD = self.embed(batch)
         return self.segment(embeddings_KD, batch), embeddings_KD
+
+
+class RegionClassifier(RegionNetwork):
+    """Classifies superpixels and paints the logits on their pixels.
+
+    Args:
+        num_classes: C.
+        width: This and all others as in `RegionNetwork`.
+
+    Source: section 4.4 and figure 10 of the SMGNN paper.
+    """
+
+    def __init__(self, *, num_classes: int, width: int, **embedding: Any) -> None:
+        super().__init__(width=width, **embedding)
+        self.classify = nn.Linear(width, num_classes)
+
+    def forward(self, batch: RegionBatch) -> tuple[Tensor, Tensor]:
+        """Logits N x C x G x G, 0 at padding, and embeddings K x D."""
+        embeddings_KD = self.embed(batch)
+        logits_KC = self.classify(embeddings_KD)
+        painted_NGGC = pad(logits_KC, (0, 0, 0, 1))[batch.labels]
+        return painted_NGGC.permute(0, 3, 1, 2), embeddings_KD
 
 
 def _mean_of_graph(x_KD: Tensor, batch: RegionBatch) -> Tensor:

@@ -25,7 +25,7 @@ from hemaml.data.smears import Smears
 from hemaml.data.smears import read as read_smears
 from hemaml.nn.allocation import keep_freed_memory
 from hemaml.nn.parameters import count_parameters
-from hemaml.objectives.wbc_segmentation.smgnn import Params, SmgnnModel, build, fit
+from hemaml.objectives.wbc_segmentation.smgnn import Params, SmgnnModel, fit
 from hemaml.tasks.wbc_segmentation import task
 
 NUM_IMAGES, SIDE = 8, 300
@@ -56,7 +56,7 @@ def inference_times(repeats=5):
     One thread computes, so processor time is what an idle machine would take, whoever else works.
     """
     images = cells()
-    model = SmgnnModel(Params(), build(Params()))
+    model = SmgnnModel(Params(), Params().build())
     unet = UNet().eval().to(memory_format=torch.channels_last)
     batch = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255
     batch = batch.contiguous(memory_format=torch.channels_last)

@@ -1,5 +1,6 @@
 """Every experiment reads, every search space belongs to one, every objective has one."""
 
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,15 @@ EXPERIMENTS = sorted((ROOT / "experiments").glob("*/*.yaml"))
 SPACES = sorted((ROOT / "search_spaces").glob("*/*.yaml"))
 
 
+@cache
+def plan_of(path: Path):
+    """Read once: each file is checked by building the corners of its space."""
+    return load_experiment(path)
+
+
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
 def test_an_experiment_reads_and_has_what_a_reader_needs(path):
-    plan = load_experiment(path)
+    plan = plan_of(path)
     assert plan.experiment.task == path.parent.name
     assert plan.experiment.question.endswith("?")
     assert "source" in plan.experiment.paper or not plan.experiment.paper
@@ -24,7 +31,7 @@ def test_an_experiment_reads_and_has_what_a_reader_needs(path):
 
 @pytest.mark.parametrize("path", SPACES, ids=lambda path: path.stem)
 def test_a_space_is_used(path):
-    plans = [load_experiment(p) for p in EXPERIMENTS if p.parent.name == path.parent.name]
+    plans = [plan_of(p) for p in EXPERIMENTS if p.parent.name == path.parent.name]
     assert path.stem in {plan.experiment.space or plan.experiment.name for plan in plans}
 
 

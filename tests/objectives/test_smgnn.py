@@ -13,7 +13,7 @@ from hemaml.core.objective import Context
 from hemaml.core.task import Fold
 from hemaml.data.augment import NUM_CODES, apply_dihedral, random_dihedral
 from hemaml.nn.parameters import count_parameters
-from hemaml.objectives.wbc_segmentation import smgnn
+from hemaml.objectives.wbc_segmentation import _images, smgnn
 from hemaml.objectives.wbc_segmentation._regions import (
     Regions,
     _turned_positions,
@@ -21,7 +21,7 @@ from hemaml.objectives.wbc_segmentation._regions import (
     padded,
     regions,
 )
-from hemaml.objectives.wbc_segmentation.smgnn import Params, SmgnnModel, build, fit, joint_loss
+from hemaml.objectives.wbc_segmentation.smgnn import Params, SmgnnModel, fit, joint_loss
 from hemaml.ops.clean_up import clean_up
 from hemaml.ops.losses import dice_loss
 
@@ -41,7 +41,7 @@ def params(**values):
 def network_of(p, seed=0):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return build(p).eval()
+        return p.build().eval()
 
 
 def items_of(data, p):
@@ -54,11 +54,11 @@ def losses(p, fold, **context):
 
 def test_the_default_has_about_the_papers_seven_thousand_parameters():
     assert 6_500 <= smgnn.size(Params()) <= 7_500  # 7e-3 million in table 1
-    assert smgnn.size(Params()) == count_parameters(build(Params()))[0]
+    assert smgnn.size(Params()) == count_parameters(Params().build())[0]
 
 
 def test_each_part_has_the_parameters_that_its_formula_says():
-    network = build(Params(width=22, channels=16, layers=3))
+    network = Params(width=22, channels=16, layers=3).build()
     sizes = {name: count_parameters(child)[0] for name, child in network.named_children()}
     gin = [(num_in + 22) * 22 + 3 * 22 + 1 for num_in in (10, 22, 22)]
     assert sizes == {
@@ -240,7 +240,7 @@ def test_clean_up_settles_pixels_that_were_undecided():
     values[..., 0] = 1
     values[1:4, 1:4] = [0, 1, 0]
     values[2, 2] = [0.5, 0.5, 0]  # a hole in cytoplasm; trading places would leave it one
-    cleaned = smgnn._cleaned(values)
+    cleaned = _images.cleaned(values)
     np.testing.assert_array_equal(cleaned[1:4, 1:4].argmax(axis=2), 1)
     np.testing.assert_array_equal(cleaned[2, 2], [0, 1, 0])
 

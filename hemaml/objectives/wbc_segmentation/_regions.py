@@ -1,8 +1,9 @@
-"""From images to batches of superpixels and region graphs, for the SMGNN.
+"""From images to batches of superpixels and region graphs, and what networks on them share.
 
 Shape suffixes: N images in squares of side G; K superpixels; H, W sides of one image.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field
 from torch import Tensor
 
 from hemaml.core.cache import Cache, array_digest
@@ -23,17 +25,22 @@ from hemaml.core.types import (
 )
 from hemaml.data.augment import FLIP_COLUMNS, FLIP_ROWS, TRANSPOSE
 from hemaml.data.batches import pad_batch
-from hemaml.nn.graph_convolutions import Graph
+from hemaml.nn.graph_convolutions import Convolution, Graph
 from hemaml.nn.superpixel_convolution import MARGIN
-from hemaml.nn.superpixel_network import RegionBatch
+from hemaml.nn.superpixel_network import RegionBatch, RegionNetwork
+from hemaml.objectives.wbc_segmentation._images import (
+    colour_quantiles,
+    colour_range,
+    normal,
+    turned,
+)
 from hemaml.ops import region_graph
 from hemaml.ops import superpixels as superpixel_ops
+from hemaml.ops.losses import MetricTarget
 from hemaml.ops.snic import Connectivity
 
 VERSION = 1
 """Goes up whenever `regions` changes for the same arguments; part of cache keys."""
-STRETCH = (0.01, 0.99)
-"""Quantiles of each channel of an image that become -1 and 1."""
 
 
 class Oversegmentation(Frozen):
@@ -44,6 +51,80 @@ class Oversegmentation(Frozen):
     compactness: float
     connectivity: Connectivity
     alpha: float
+
+
+class RegionParams(Frozen, ABC):
+    """What can be fixed or searched of every graph network on superpixels."""
+
+    lr: float = Field(default=2e-2, gt=0, le=1, description="Adam's highest learning rate.")
+    lambda_: float = Field(
+        default=0.1, ge=0, le=100, alias="lambda", description="Weight of the metric loss."
+    )
+    metric_target: MetricTarget = Field(
+        default="paper", description="What similarity of two superpixels the metric loss asks for."
+    )
+    num_pairs: int = Field(
+        default=512, ge=1, le=8192, description="Anchors, and references, of the metric loss."
+    )
+    superpixels: superpixel_ops.Method = Field(
+        default="snic", description="How superpixels are made."
+    )
+    scale: float = Field(default=16, ge=1, le=1024, description="Mean pixels per superpixel, S.")
+    compactness: float = Field(
+        default=5, gt=0, le=1000, description="Weight of position against colour in superpixels."
+    )
+    connectivity: Connectivity = Field(
+        default=8, description="Whether SNIC grows over sides (4) or over corners, too (8)."
+    )
+    alpha: float = Field(
+        default=3, ge=1, le=20, description="Neighbours are nearer than alpha * sqrt(S) pixels."
+    )
+    conv: Convolution = Field(default="gin", description="Kind of graph convolution.")
+    width: int = Field(default=22, ge=1, le=512, description="Dimensions of the embeddings.")
+    layers: int = Field(default=3, ge=1, le=16, description="Graph convolutions.")
+    residual: bool = Field(default=True, description="Graph convolutions add to their input.")
+    graph_mean: bool = Field(
+        default=True, description="Each superpixel also sees the mean of all of its image."
+    )
+    colour_stretch: bool = Field(
+        default=True, description="Colours relative to the 1 % and 99 % quantiles of the image."
+    )
+    augment: bool = Field(default=True, description="Random flips and quarter turns.")
+    clean_up: bool = Field(
+        default=True, description="Predictions become one cell without holes, see ops.clean_up."
+    )
+    epochs: int = Field(default=40, ge=1, le=10_000, description="Passes over the training part.")
+    batch_size: int = Field(default=8, ge=1, le=1024, description="Images in a batch.")
+    validate_every: int = Field(default=4, ge=1, le=10_000, description="Epochs per validation.")
+    weight_decay: float = Field(default=0, ge=0, le=1, description="Adam's L2 penalty.")
+
+    @property
+    def oversegmentation(self) -> Oversegmentation:
+        """What the regions of an image depend on."""
+        return Oversegmentation(
+            method=self.superpixels,
+            scale=self.scale,
+            compactness=self.compactness,
+            connectivity=self.connectivity,
+            alpha=self.alpha,
+        )
+
+    @property
+    def embedding(self) -> dict[str, Any]:
+        """The arguments of `RegionNetwork`."""
+        return {
+            "width": self.width,
+            "layers": self.layers,
+            "convolution": self.conv,
+            # Superpixels of size S in a diamond of radius alpha * sqrt(S), area 2 alpha^2 S.
+            "neighbours": 2 * self.alpha**2,
+            "residual": self.residual,
+            "graph_mean": self.graph_mean,
+        }
+
+    @abstractmethod
+    def build(self) -> RegionNetwork:
+        """The network with new weights from torch's global generator."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,16 +178,8 @@ def _compute(image: UInt8Array, how: Oversegmentation) -> Arrays:
         "features": features,
         "starts": starts.astype(np.int32),
         "neighbours": edges[1].astype(np.int32),
-        "quantiles": _quantiles(image),
+        "quantiles": colour_quantiles(image),
     }
-
-
-def _quantiles(image: UInt8Array) -> Float32Array:
-    """2 x 3, by counting: a sort would take as long as the superpixels."""
-    counts = [np.bincount(channel, minlength=256) for channel in image.reshape(-1, 3).T]
-    shares = np.cumsum(counts, axis=1) / (image.size // 3)
-    quantiles = [[np.searchsorted(share, q) for share in shares] for q in STRETCH]
-    return np.array(quantiles, dtype=np.float32)
 
 
 def collate(items: Sequence[Regions], *, stretch: bool, codes: Tensor | None = None) -> RegionBatch:
@@ -122,14 +195,14 @@ def collate(items: Sequence[Regions], *, stretch: bool, codes: Tensor | None = N
     before = np.concatenate([[0], np.cumsum(counts)])
     num = int(before[-1])
     image_of = torch.from_numpy(np.repeat(np.arange(len(items)), counts))
-    low_N3, high_N3 = _colour_range(items, stretch=stretch)
+    low_N3, high_N3 = colour_range([item.quantiles for item in items], stretch=stretch)
     features = _features(items, low_N3[image_of], high_N3[image_of])
     if codes is not None:
         features[:, 3:] = _turned_positions(features[:, 3:], codes[image_of])
     shifted = [i.labels + np.int32(k) for i, k in zip(items, before, strict=False)]
     labels = padded(shifted, codes, fill=num)[:, 0]
     pixels = padded([item.image for item in items], codes)
-    values = _normal(
+    values = normal(
         pixels.transpose(0, 1).to(torch.float32, memory_format=torch.contiguous_format),
         low_N3.t()[:, :, None, None],
         high_N3.t()[:, :, None, None],
@@ -151,34 +224,15 @@ def padded(images: Sequence[NDArray[Any]], codes: Tensor | None, *, fill: int = 
     Returns:
         N x channels x G x G.
     """
-    turned = images if codes is None else list(map(_turned, images, codes.tolist()))
+    moved = images if codes is None else map(turned, images, codes.tolist())
     side = max(max(image.shape[:2]) for image in images) + MARGIN
-    return pad_batch([np.atleast_3d(image) for image in turned], side=side, fill=fill)[0]
-
-
-def _turned(image: NDArray[Any], code: int) -> NDArray[Any]:
-    """A view; as `hemaml.data.augment.apply_dihedral`, for an image that need be no square."""
-    image = image.swapaxes(0, 1) if code & TRANSPOSE else image
-    image = image[::-1] if code & FLIP_ROWS else image
-    return image[:, ::-1] if code & FLIP_COLUMNS else image
-
-
-def _colour_range(items: Sequence[Regions], *, stretch: bool) -> tuple[Tensor, Tensor]:
-    """N x 3 values that become -1, and those that become 1."""
-    if not stretch:
-        return torch.zeros(len(items), 3), torch.full((len(items), 3), 255.0)
-    low, high = torch.from_numpy(np.stack([item.quantiles for item in items])).unbind(1)
-    return low, torch.maximum(high, low + 1)  # a channel may have a single value
-
-
-def _normal(values: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    return (values - low) * (2 / (high - low)) - 1
+    return pad_batch([np.atleast_3d(image) for image in moved], side=side, fill=fill)[0]
 
 
 def _features(items: Sequence[Regions], low_K3: Tensor, high_K3: Tensor) -> Tensor:
     """K x 5: colours as the pixels', positions from the image's centre in halves of its side."""
     features = torch.from_numpy(np.concatenate([item.features for item in items]))
-    features[:, :3] = _normal(features[:, :3] * 255, low_K3, high_K3)
+    features[:, :3] = normal(features[:, :3] * 255, low_K3, high_K3)
     shapes = np.array([item.labels.shape for item in items], dtype=np.float32)
     counts = [len(item.features) for item in items]
     centres = np.repeat((shapes - 1) / 2, counts, axis=0)

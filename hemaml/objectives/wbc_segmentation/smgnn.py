@@ -10,11 +10,11 @@ batches and augmentation; what was added to it stands in `Params`, and each can 
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -27,119 +27,58 @@ from hemaml.core.dataset import Dataset
 from hemaml.core.objective import Context, Objective, Step
 from hemaml.core.seeding import derive_seed
 from hemaml.core.task import Fold
-from hemaml.core.types import Float32Array, Frozen, UInt8Array
+from hemaml.core.types import Float32Array, UInt8Array
 from hemaml.data.augment import random_dihedral
-from hemaml.nn.graph_convolutions import Convolution
 from hemaml.nn.parameters import count_parameters, count_unbuilt
 from hemaml.nn.schedules import one_cycle
-from hemaml.nn.superpixel_network import RegionBatch, SuperpixelNetwork
+from hemaml.nn.superpixel_network import RegionBatch, RegionNetwork, SuperpixelNetwork
 from hemaml.nn.training import fit_network
+from hemaml.objectives.wbc_segmentation._images import NO_CLASS, NUM_CLASSES, cleaned, one_hot
 from hemaml.objectives.wbc_segmentation._regions import (
     Oversegmentation,
+    RegionParams,
     Regions,
     collate,
     padded,
     regions,
 )
-from hemaml.ops.clean_up import clean_up
-from hemaml.ops.losses import MetricTarget, dice_loss, superpixel_metric_loss
+from hemaml.ops.losses import dice_loss, superpixel_metric_loss
 from hemaml.ops.region_graph import node_targets
-from hemaml.ops.snic import Connectivity
-from hemaml.ops.superpixels import Method, reconstruction_score
+from hemaml.ops.superpixels import reconstruction_score
 from hemaml.tasks import wbc_segmentation
 
-NUM_CLASSES = len(wbc_segmentation.CLASSES)
-NO_CLASS = 255
-"""Class of padding in a batch of masks; equal to none."""
 PIXELS_AT_ONCE = 1 << 17
 """Of padded images in one batch of a prediction: more fall out of a processor's cache."""
 
 
-class Params(Frozen):
+class Params(RegionParams):
     """What can be fixed or searched."""
 
-    lr: float = Field(default=2e-2, gt=0, le=1, description="Adam's highest learning rate.")
-    lambda_: float = Field(
-        default=0.1, ge=0, le=100, alias="lambda", description="Weight of the metric loss."
-    )
-    metric_target: MetricTarget = Field(
-        default="paper", description="What similarity of two superpixels the metric loss asks for."
-    )
-    num_pairs: int = Field(
-        default=512, ge=1, le=8192, description="Anchors, and references, of the metric loss."
-    )
-    superpixels: Method = Field(default="snic", description="How superpixels are made.")
-    scale: float = Field(default=16, ge=1, le=1024, description="Mean pixels per superpixel, S.")
-    compactness: float = Field(
-        default=5, gt=0, le=1000, description="Weight of position against colour in superpixels."
-    )
-    connectivity: Connectivity = Field(
-        default=8, description="Whether SNIC grows over sides (4) or over corners, too (8)."
-    )
-    alpha: float = Field(
-        default=3, ge=1, le=20, description="Neighbours are nearer than alpha * sqrt(S) pixels."
-    )
-    conv: Convolution = Field(default="gin", description="Kind of graph convolution.")
-    width: int = Field(default=22, ge=1, le=512, description="Dimensions of the embeddings.")
     channels: int = Field(default=16, ge=1, le=512, description="Hidden channels of the CNN.")
-    layers: int = Field(default=3, ge=1, le=16, description="Graph convolutions.")
-    residual: bool = Field(default=True, description="Graph convolutions add to their input.")
-    graph_mean: bool = Field(
-        default=True, description="Each superpixel also sees the mean of all of its image."
-    )
     dilation: int = Field(
         default=2,
         ge=1,
         le=2,
         description="Of the CNN's second convolution: pixels from tap to tap.",
     )
-    colour_stretch: bool = Field(
-        default=True, description="Colours relative to the 1 % and 99 % quantiles of the image."
-    )
-    augment: bool = Field(default=True, description="Random flips and quarter turns.")
-    clean_up: bool = Field(
-        default=True, description="Predictions become one cell without holes, see ops.clean_up."
-    )
-    epochs: int = Field(default=40, ge=1, le=10_000, description="Passes over the training part.")
-    batch_size: int = Field(default=8, ge=1, le=1024, description="Images in a batch.")
-    validate_every: int = Field(default=4, ge=1, le=10_000, description="Epochs per validation.")
-    weight_decay: float = Field(default=0, ge=0, le=1, description="Adam's L2 penalty.")
 
-    @property
-    def oversegmentation(self) -> Oversegmentation:
-        """What the regions of an image depend on."""
-        return Oversegmentation(
-            method=self.superpixels,
-            scale=self.scale,
-            compactness=self.compactness,
-            connectivity=self.connectivity,
-            alpha=self.alpha,
+    def build(self) -> SuperpixelNetwork:
+        """The network with new weights from torch's global generator."""
+        return SuperpixelNetwork(
+            num_classes=NUM_CLASSES,
+            channels=self.channels,
+            dilation=self.dilation,
+            **self.embedding,
         )
-
-
-def build(params: Params) -> SuperpixelNetwork:
-    """The network with new weights from torch's global generator."""
-    return SuperpixelNetwork(
-        num_classes=NUM_CLASSES,
-        width=params.width,
-        channels=params.channels,
-        layers=params.layers,
-        convolution=params.conv,
-        # Superpixels of size S in a diamond of radius alpha * sqrt(S), whose area is 2 alpha^2 S.
-        neighbours=2 * params.alpha**2,
-        residual=params.residual,
-        graph_mean=params.graph_mean,
-        dilation=params.dilation,
-    )
 
 
 def size(params: Params) -> int:
     """Parameters of the network, a and b of the metric loss included."""
-    return count_unbuilt(lambda: build(params))
+    return count_unbuilt(params.build)
 
 
 class SmgnnModel:
-    """A fitted SMGNN.
+    """A fitted SMGNN; models of other networks on superpixels name their parameters.
 
     Args:
         params: Its parameters.
@@ -147,10 +86,12 @@ class SmgnnModel:
         known: Regions of images that will be predicted again and again, by image digest.
     """
 
+    params_class: ClassVar[type[RegionParams]] = Params
+
     def __init__(
         self,
-        params: Params,
-        network: SuperpixelNetwork,
+        params: RegionParams,
+        network: RegionNetwork,
         known: Mapping[str, Regions] | None = None,
     ) -> None:
         self.params = params
@@ -173,7 +114,7 @@ class SmgnnModel:
         for chosen in _batches_by_size(items):
             probabilities = self._probabilities([items[i] for i in chosen])
             for index, values in zip(chosen, probabilities, strict=True):
-                predicted[index] = _cleaned(values) if self.params.clean_up else values
+                predicted[index] = cleaned(values) if self.params.clean_up else values
         return [predicted[index] for index in range(len(items))]
 
     def save(self, folder: Path) -> None:
@@ -186,9 +127,9 @@ class SmgnnModel:
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Reads what `save` wrote, onto the CPU."""
-        params = Params.model_validate_json((folder / "config.json").read_bytes())
+        params = cls.params_class.model_validate_json((folder / "config.json").read_bytes())
         with torch.device("meta"):  # nothing is drawn for weights that are replaced at once
-            network = build(params)
+            network = params.build()
         network.load_state_dict(load_file(folder / "model.safetensors"), assign=True)
         return cls(params, network)
 
@@ -222,21 +163,6 @@ def _batches_by_size(items: Sequence[Regions]) -> Iterator[list[int]]:
         yield batch
 
 
-def _cleaned(values_HWC: Float32Array) -> Float32Array:
-    """Probabilities whose most probable classes are a cleaned-up mask."""
-    labels = values_HWC.argmax(axis=2).astype(np.uint8)
-    wanted = clean_up(labels)
-    rows, columns = np.nonzero(wanted != labels)
-    old, new = labels[rows, columns], wanted[rows, columns]
-    top = values_HWC[rows, columns, old]
-    values_HWC[rows, columns, old] = values_HWC[rows, columns, new]
-    values_HWC[rows, columns, new] = top
-    # Where two classes were equally probable, trading places settled nothing.
-    tied = values_HWC[rows, columns].argmax(axis=1) != new
-    values_HWC[rows[tied], columns[tied]] = np.eye(3, dtype=np.float32)[new[tied]]
-    return values_HWC
-
-
 @dataclass(frozen=True, slots=True)
 class Labelled:
     """An image to learn from: its regions, its mask, the target of each superpixel."""
@@ -266,27 +192,48 @@ class Batch:
 
 
 def fit(params: Params, fold: Fold, context: Context) -> Iterator[Step]:
-    """Trains on a fold; see the module.
+    """Trains on a fold; see the module. Raises as `train`."""
+    return train(SmgnnModel, joint_loss, params, fold, context)
+
+
+def train(
+    model_class: type[SmgnnModel],
+    loss: Callable[[Any, Batch, Any, torch.Generator], dict[str, Tensor]],
+    params: RegionParams,
+    fold: Fold,
+    context: Context,
+) -> Iterator[Step]:
+    """Trains a network on superpixels.
+
+    Args:
+        model_class: Of the steps.
+        loss: Network, batch, parameters and the generator that draws pairs to the parts.
+        params: Of `model_class`.
+        fold: Training and validation part.
+        context: As for every fit.
 
     Raises:
         Diverged: The loss is not finite.
         OutOfMemory: No memory for a batch.
     """
     how = params.oversegmentation
-    train = _labelled(fold.train, how, context.cache)
+    labelled = _labelled(fold.train, how, context.cache)
     known = {array_digest(i): regions(i, how, context.cache) for i in fold.val.images}
     ceiling = {"iou_reconstruction": _reconstruction(fold.val, known)}
-    network = _new_network(params, context)
-    model = SmgnnModel(params, network, known)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(context.seed, "weights"))
+        network = params.build()
+    network = network.to(context.device)
+    model = model_class(params, network, known)
     draws = {
         name: torch.Generator().manual_seed(derive_seed(context.seed, name))
         for name in ("order", "augmentation", "pairs")
     }
 
     def batches(epoch: int) -> Iterator[Batch]:
-        order = torch.randperm(len(train), generator=draws["order"]).tolist()
+        order = torch.randperm(len(labelled), generator=draws["order"]).tolist()
         for first in range(0, len(order), params.batch_size):
-            items = [train[i] for i in order[first : first + params.batch_size]]
+            items = [labelled[i] for i in order[first : first + params.batch_size]]
             codes = random_dihedral(len(items), draws["augmentation"]) if params.augment else None
             yield _batch(items, stretch=params.colour_stretch, codes=codes).to(context.device)
 
@@ -297,12 +244,12 @@ def fit(params: Params, fold: Fold, context: Context) -> Iterator[Step]:
         network,
         optimiser,
         batches=batches,
-        loss=lambda batch: joint_loss(network, batch, params, draws["pairs"]),
+        loss=lambda batch: loss(network, batch, params, draws["pairs"]),
         validate=lambda: {**wbc_segmentation.score(model, fold.val), **ceiling},
         model=model,
         epochs=params.epochs,
         validate_every=params.validate_every,
-        schedule=one_cycle(params.epochs * -(-len(train) // params.batch_size)),
+        schedule=one_cycle(params.epochs * -(-len(labelled) // params.batch_size)),
         generators=draws,
         context=context,
     )
@@ -320,7 +267,19 @@ def joint_loss(
     dice = dice_loss(logits.softmax(dim=1) * valid, batch.one_hot)
     if params.lambda_ == 0:
         return {"loss": dice, "dice_loss": dice}
-    metric = superpixel_metric_loss(
+    metric = metric_loss(network, embeddings, batch, params, generator)
+    return {"loss": dice + params.lambda_ * metric, "dice_loss": dice, "metric_loss": metric}
+
+
+def metric_loss(
+    network: RegionNetwork,
+    embeddings: Tensor,
+    batch: Batch,
+    params: RegionParams,
+    generator: torch.Generator,
+) -> Tensor:
+    """The superpixel metric loss of a batch, as the parameters want it."""
+    return superpixel_metric_loss(
         embeddings,
         batch.targets,
         a=network.a,
@@ -329,14 +288,6 @@ def joint_loss(
         num_pairs=params.num_pairs,
         generator=generator,
     )
-    return {"loss": dice + params.lambda_ * metric, "dice_loss": dice, "metric_loss": metric}
-
-
-def _new_network(params: Params, context: Context) -> SuperpixelNetwork:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(context.seed, "weights"))
-        network = build(params)
-    return network.to(context.device)
 
 
 def _labelled(data: Dataset, how: Oversegmentation, cache: Cache) -> list[Labelled]:
@@ -359,8 +310,7 @@ def _batch(items: Sequence[Labelled], *, stretch: bool, codes: Tensor | None) ->
     masks = padded([item.mask for item in items], codes, fill=NO_CLASS)[:, 0]
     return Batch(
         collate([item.regions for item in items], stretch=stretch, codes=codes),
-        # In memory as the logits: class by class.
-        (masks == torch.arange(NUM_CLASSES)[:, None, None, None]).transpose(0, 1),
+        one_hot(masks),
         torch.from_numpy(np.concatenate([item.targets for item in items])),
     )
 
