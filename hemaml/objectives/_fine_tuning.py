@@ -26,7 +26,7 @@ def fine_tuning(
     params: type[FineTuning],
     *,
     num_classes: int,
-    figures: Sequence[str] = (),
+    figures: Sequence[str] = ("grad_cam",),
     examples: Sequence[Mapping[str, object]],
 ) -> Objective:
     """The objective of a task with these parameters.

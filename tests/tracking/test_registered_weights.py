@@ -7,6 +7,7 @@ from hemaml.core.errors import StoreError
 from hemaml.core.experiment import plan_from
 from hemaml.core.predictions import NUM_IMAGES, LivePredictions
 from hemaml.data.smear_types import SmearTypes, read
+from hemaml.objectives._fine_tuned import FineTunedModel, build
 from hemaml.objectives.leukemia import resnet18
 from hemaml.record import open_job
 from hemaml.tracking.logged_model import log_model
@@ -33,7 +34,7 @@ def registered(tracker, folder, seed):
 
     torch.manual_seed(seed)
     data = read(SmearTypes(patients=4, per_patient=3, classes="binary"))
-    model = resnet18.Resnet18Model(PARAMS, resnet18.build(PARAMS, 2), data.classes)
+    model = FineTunedModel(PARAMS, build(PARAMS, 2), data.classes, "")
     (folder / str(seed)).mkdir()
     model.save(folder / str(seed))
     run = tracker.start("trained", {})
