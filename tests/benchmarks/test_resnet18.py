@@ -28,7 +28,7 @@ from hemaml.data.pixels import resized
 from hemaml.nn.allocation import keep_freed_memory
 from hemaml.nn.backbones import architecture_of
 from hemaml.objectives._prepared import EpochBatches, Prepared
-from hemaml.objectives.leukemia.resnet18 import Params
+from hemaml.objectives.leukemia.resnet18 import Params, objective
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 NUM, SIDE, BATCH = 192, 128, 32

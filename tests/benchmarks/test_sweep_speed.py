@@ -89,7 +89,6 @@ def install(clock):
     from hemaml.objectives.wbc_segmentation import smgnn
     from hemaml.tracking import logged_model, mlflow_tracker
 
-    sweep = import_module("hemaml.sweep")  # `hemaml.sweep` is the function
     clock.wrap("superpixels", smgnn, "regions")
     clock.wrap("superpixels", network, "sample")
     network_fit = clock.fit(network.fit)
@@ -104,7 +103,7 @@ def install(clock):
     clock.wrap("tracking", mlflow, "set_experiment")
     clock.wrap("model", mlflow.pytorch, "log_model")
     clock.wrap("model", logged_model, "log_model")
-    clock.wrap("pictures", sweep, "study_figures")
+    clock.wrap("pictures", import_module("hemaml.conclude"), "study_figures")
     clock.wrap("pictures", import_module("hemaml.record"), "log_model_pictures")
 
 
