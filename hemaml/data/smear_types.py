@@ -5,6 +5,7 @@ stain, light and focus, and patients differ in them, so a split that parts a pat
 one that does not, as with real blood. Figures reached on them say nothing of real blood.
 """
 
+from collections.abc import Callable
 from itertools import count, islice
 from typing import Literal
 
@@ -20,6 +21,7 @@ from hemaml.data.reading import Reader
 from hemaml.data.smears import CYCLE, Smears, draw_smear
 
 BINARY = ("granulocyte", "mononuclear")
+THREE = ("granulocyte", "lymphocyte", "monocyte")
 MONONUCLEAR = tuple(CELL_TYPES.index(name) for name in ("lymphocyte", "monocyte"))
 
 
@@ -29,9 +31,10 @@ class SmearTypes(Frozen):
     A larger `patients` extends the set.
     """
 
-    classes: Literal["types", "binary"] = Field(
+    classes: Literal["types", "three", "binary"] = Field(
         default="types",
-        description="types: five, all in each patient; binary: lymphocytes and monocytes (1) "
+        description="types: five, all in each patient; three: granulocytes, lymphocytes and "
+        "monocytes, likewise; binary: lymphocytes and monocytes (1) "
         "against granulocytes (0), and each patient has cells of one class, as in C-NMC.",
     )
     patients: int = Field(default=12, ge=1, description="Number of synthetic patients.")
@@ -47,13 +50,13 @@ def read(spec: SmearTypes) -> Dataset:
     smears = _smears(spec)
     images = tuple(draw_smear(smears, cell)[0] for cell in cells)
     kinds = [CYCLE[cell % len(CYCLE)] for cell in cells]
-    binary = spec.classes == "binary"
-    labels = tuple(int(kind in MONONUCLEAR) if binary else kind for kind in kinds)
+    classes, label_of = _target(spec)
+    labels = tuple(label_of(kind) for kind in kinds)
     digests = tuple(array_digest(image) for image in images)
     patients = [patient for patient in range(spec.patients) for _ in range(spec.per_patient)]
     return Dataset(
         name=f"smear_types-{spec.classes}",
-        classes=BINARY if binary else CELL_TYPES,
+        classes=classes,
         ids=tuple(
             f"{patient:04d}-{i % spec.per_patient:04d}" for i, patient in enumerate(patients)
         ),
@@ -69,6 +72,15 @@ def read(spec: SmearTypes) -> Dataset:
 def verify(spec: SmearTypes) -> list[Problem]:
     """Always empty: there are no files."""
     return []
+
+
+def _target(spec: SmearTypes) -> tuple[tuple[str, ...], Callable[[int], int]]:
+    """Names of the classes, and a cell type to its class."""
+    if spec.classes == "binary":
+        return BINARY, lambda kind: int(kind in MONONUCLEAR)
+    if spec.classes == "three":
+        return THREE, lambda kind: 1 + MONONUCLEAR.index(kind) if kind in MONONUCLEAR else 0
+    return CELL_TYPES, lambda kind: kind
 
 
 def _smears(spec: SmearTypes) -> Smears:

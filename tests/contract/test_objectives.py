@@ -26,7 +26,7 @@ from hemaml.nn.parameters import count_parameters
 DATA: dict[str, dict[str, object]] = {
     "leukemia": {"reader": "smear_types", "classes": "binary", "patients": 12, "per_patient": 1,
                  "size": 40, "seed": 1},
-    "lymphoma": {"reader": "smear_types", "classes": "binary", "patients": 12, "per_patient": 1,
+    "lymphoma": {"reader": "smear_types", "classes": "three", "patients": 3, "per_patient": 4,
                  "size": 40, "seed": 2},
     "wbc_segmentation": {"reader": "smears", "count": 12, "size": 40, "seed": 1},
 }  # fmt: skip

@@ -50,3 +50,12 @@ def test_patients_differ_in_stain_more_than_their_images_do():
     by_patient = light.reshape(8, 10, 3)
     within, between = by_patient.std(axis=1).mean(), by_patient.mean(axis=1).std(axis=0).mean()
     assert between > 2 * within
+
+
+def test_three_classes_are_granulocytes_and_the_two_others():
+    data = read_dataset({**SMALL, "classes": "three"})
+    types = read_dataset({**SMALL, "classes": "types"})
+    assert data.classes == ("granulocyte", "lymphocyte", "monocyte")
+    assert data.image_digests == types.image_digests
+    expected = {"lymphocyte": 1, "monocyte": 2}
+    assert data.labels == tuple(expected.get(types.classes[k], 0) for k in types.labels)
