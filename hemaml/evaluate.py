@@ -8,6 +8,10 @@ Each score comes with its standard deviation over the splits, and with the 95 % 
 from a bootstrap over the groups of the whole data set (images where there are none): in each of the
 draws every split is scored on what the draw has of its test part. The first holds what other splits
 would change, the second what other patients in the test parts would; neither holds both.
+
+Where each image of a classification set is in one test part, as with official folds or with each
+group left out once, all test predictions together are scored as well: a part of one case alone has
+no AUC.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,6 +19,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 
@@ -26,14 +31,15 @@ from hemaml.core.predictions import Answers
 from hemaml.core.search import Assigned, Outcome, Report
 from hemaml.core.seeding import derive_seed
 from hemaml.core.task import Task
-from hemaml.core.tracker import Tracker
-from hemaml.core.types import Float64Array, Point
+from hemaml.core.tracker import Run, Tracker
+from hemaml.core.types import Point
 from hemaml.data.splits import (
     split_digest,
     split_kind,
     split_record,
 )
 from hemaml.engines.workers import evaluate_all
+from hemaml.explain.classification import draw
 from hemaml.job import Job
 from hemaml.notes import evaluation_note
 from hemaml.ops.resampling import Interval, group_indices, mean_intervals, resampled_scores
@@ -41,6 +47,7 @@ from hemaml.overview import described
 from hemaml.record import (
     ended_on_error,
     log_inputs,
+    log_pictures,
     mean_and_deviation,
     open_job,
     page,
@@ -51,6 +58,8 @@ from hemaml.trial import run_trial
 
 DRAWS = "test_draws.safetensors"
 """Artifact of a split's run: the scores of its test part in each draw of the bootstrap."""
+PREDICTIONS = "test_predictions.safetensors"
+"""Artifact of a split's run: `probabilities`, N x C, of a classifier for its test part."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +73,8 @@ class Evaluation:
         intervals: Metric to the 95 % interval of its mean; see the module.
         paper: The figures of the paper, with their source.
         link: Its page in the MLflow UI.
+        pooled: Scores of all test predictions together, where each image has one; else empty.
+        pooled_intervals: Their 95 % intervals.
     """
 
     run_id: str
@@ -72,6 +83,8 @@ class Evaluation:
     intervals: Mapping[str, Interval]
     paper: Mapping[str, str | float]
     link: str
+    pooled: Mapping[str, float]
+    pooled_intervals: Mapping[str, Interval]
 
 
 def evaluate(
@@ -131,11 +144,12 @@ def evaluate(
         run.log_metrics({f"test/{name}": mean for name, (mean, _) in scores.items()})
         run.log_metrics({f"test/{name}_std": spread for name, (_, spread) in scores.items()})
         run.log_metrics(_test_intervals(intervals))
-        note = evaluation_note(job, scores, intervals)
+        pooled, ends = _pooled(job, run, done)
+        note = evaluation_note(job, scores, intervals, pooled)
         run.set_tags({"outcome": "finished", "mlflow.note.content": note})
         run.end("FINISHED")
     paper = plan.experiment.paper
-    return Evaluation(run.id, rows, scores, intervals, paper, page(job, run.id))
+    return Evaluation(run.id, rows, scores, intervals, paper, page(job, run.id), pooled, ends)
 
 
 def _train_splits(job: Job, point: Point, seed: int, workers: int) -> list[Outcome]:
@@ -156,8 +170,29 @@ def _intervals(job: Job, done: Sequence[Outcome]) -> dict[str, Interval]:
     """Of the mean of each score over the splits; empty where the task says nothing of them."""
     if job.plan.objective.task.resampled is None:
         return {}
-    found = mean_intervals([_load_draws(job.tracker, outcome) for outcome in done])
+    found = mean_intervals([_load_arrays(job.tracker, outcome, DRAWS) for outcome in done])
     return {name: ends for name, ends in found.items() if np.isfinite(ends).all()}
+
+
+def _pooled(
+    job: Job, run: Run, done: Sequence[Outcome]
+) -> tuple[dict[str, float], dict[str, Interval]]:
+    """Scores, intervals and figures of all test predictions; empty where they cannot be pooled."""
+    task, tests = job.plan.objective.task, [outer.test for outer in job.outer_splits]
+    names = [name for test in tests for name in test.ids]
+    found = [_load_arrays(job.tracker, outcome, PREDICTIONS) for outcome in done]
+    if len(set(names)) < len(names) or not all(found):
+        return {}, {}
+    place = {name: index for index, name in enumerate(job.data.ids)}
+    data = job.data.subset([place[name] for name in names])
+    answers = Answers([row for arrays in found for row in arrays["probabilities"]])
+    scores, intervals = score_test(task, {"": answers}, data)
+    scores = {name: value for name, value in scores.items() if np.isfinite(value)}
+    run.log_metrics({f"pooled/{name}": value for name, value in scores.items()})
+    ends = interval_metrics(intervals)
+    run.log_metrics({f"pooled_{name}": value for name, value in ends.items()})
+    log_pictures(run, draw(answers, data), "figures")
+    return scores, intervals
 
 
 def run_split(job: Job, assigned: Assigned, report: Report) -> Outcome:
@@ -178,6 +213,7 @@ def run_split(job: Job, assigned: Assigned, report: Report) -> Outcome:
     run = job.tracker.reopen(outcome.run_id)
     try:
         run.log_bytes(_draws(job, answers, test), DRAWS)
+        run.log_bytes(_probabilities(answers), PREDICTIONS)
         run.log_metrics({f"test/{name}": value for name, value in scores.items()})
         run.log_metrics(_test_intervals(intervals))
     finally:
@@ -189,7 +225,7 @@ def test_answers(objective: Objective, model: Model, test: Dataset) -> dict[str,
     """What a model and its views predict for a test part, by the prefix of their scores."""
     views = {f"{name}/": view(model) for name, view in objective.views.items()}
     predictors = {"": model, **views}
-    return {name: Answers(seen, test) for name, seen in predictors.items() if seen is not None}
+    return {name: Answers.of(seen, test) for name, seen in predictors.items() if seen is not None}
 
 
 def score_test(
@@ -224,12 +260,20 @@ def _draws(job: Job, answers: Mapping[str, Answers], test: Dataset) -> bytes:
     )
 
 
-def _load_draws(tracker: Tracker, outcome: Outcome) -> dict[str, Float64Array]:
+def _probabilities(answers: Mapping[str, Answers]) -> bytes:
+    """What a classifier predicts for a test part; nothing of a segmentation, whose are large."""
+    from safetensors.numpy import save
+
+    rows = answers[""].found
+    return save({"probabilities": np.stack(rows)} if rows[0].ndim == 1 else {})
+
+
+def _load_arrays(tracker: Tracker, outcome: Outcome, name: str) -> dict[str, Any]:
     from safetensors.numpy import load_file
 
     with TemporaryDirectory() as folder:
         source = outcome.reused_from or outcome.run_id
-        return load_file(tracker.download(source, DRAWS, Path(folder)))
+        return load_file(tracker.download(source, name, Path(folder)))
 
 
 def _test_intervals(intervals: Mapping[str, Interval]) -> dict[str, float]:

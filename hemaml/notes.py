@@ -86,6 +86,7 @@ def evaluation_note(
     job: Job,
     scores: Mapping[str, tuple[float, float]],
     intervals: Mapping[str, tuple[float, float]],
+    pooled: Mapping[str, float],
 ) -> str:
     """An evaluation's description in Markdown: question, answer, protocol, scores, parts."""
     experiment = job.plan.experiment
@@ -108,6 +109,8 @@ def evaluation_note(
             "",
         ]
     protocol = f"**Protocol.** {how}; each test part scored once."
+    if goal in pooled:
+        protocol += f" Of all test predictions together, {goal} is {pooled[goal]:.4f}."
     if intervals:
         units = "groups" if job.data.groups else "images"
         protocol += f" Deviations are over splits, intervals by bootstrap over {units}."

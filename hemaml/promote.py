@@ -195,7 +195,7 @@ def _evidence(
 
 def _side(tracker: MlflowTracker, held: Dataset, version: Version) -> tuple[Side, Answers]:
     objective = load_objective(version.tags["objective"])
-    answers = Answers(objective.model.load(tracker.model_weights(version.uri)), held)
+    answers = Answers.of(objective.model.load(tracker.model_weights(version.uri)), held)
     task = objective.task
     metrics = tracker.get(version.run_id).metrics
     recorded = {name: metrics[name] for name in RECORDED if name in metrics}

@@ -118,12 +118,18 @@ def summary(record: Record) -> dict[str, float]:
 
 
 def mean_and_deviation(rows: Sequence[Mapping[str, float]]) -> dict[str, tuple[float, float]]:
-    """Metric to mean and sample standard deviation (0 for one row) over the rows that have it."""
-    names = sorted({name for row in rows for name in row})
-    columns = {name: [row[name] for row in rows if name in row] for name in names}
+    """Metric to mean and sample standard deviation (0 for one row) over the rows that define it.
+
+    A score may be undefined for a part: recall without an image of the class, AUC with one class.
+    """
+    columns: dict[str, list[float]] = {}
+    for row in rows:
+        for name, value in sorted(row.items()):
+            if value == value:
+                columns.setdefault(name, []).append(value)
     return {
         name: (fmean(values), stdev(values) if len(values) > 1 else 0.0)
-        for name, values in columns.items()
+        for name, values in sorted(columns.items())
     }
 
 

@@ -145,6 +145,7 @@ def evaluate(
 ) -> None:
     """Score a chosen point on the test parts of a paper's protocol, each once."""
     import hemaml
+    from hemaml.notes import told
     from hemaml.record import recorded_point
 
     plan = hemaml.load_experiment(experiment, set_ or [])
@@ -155,4 +156,11 @@ def evaluate(
     result = hemaml.evaluate(plan, point=point, splits=splits, seed=seed, workers=workers)
     title = f"Test parts of {len(result.splits)} outer splits"
     print_scores(title, result.scores, result.paper, result.intervals)
+    if result.pooled:
+        rows = [
+            [name, figure(value), told(result.pooled_intervals.get(name))]
+            for name, value in headline(result.pooled).items()
+        ]
+        columns = ["metric", "value", "95 % interval"]
+        print_table(columns, rows, title="All test predictions together")
     print(f"run {result.run_id}; look at it with `hemaml ui` at {result.link}")

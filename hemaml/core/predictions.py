@@ -6,6 +6,7 @@ A model that is loaded again, anywhere, must predict the same: the stored answer
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
@@ -63,13 +64,22 @@ class LivePredictions:
         return max((float(np.nan_to_num(np.abs(a - b), nan=np.inf).max()) for a, b in pairs))
 
 
+@dataclass(frozen=True, slots=True)
 class Answers:
-    """What a model predicts for one data set, made once, as a predictor of just that set."""
+    """What was predicted for one data set, as a predictor of just that set.
 
-    def __init__(self, model: Predictor, data: Dataset) -> None:
-        self._found = model.predict(data.images)
+    Attributes:
+        found: One array an image.
+    """
+
+    found: list[Float32Array]
+
+    @classmethod
+    def of(cls, model: Predictor, data: Dataset) -> Self:
+        """What a model predicts, made once."""
+        return cls(model.predict(data.images))
 
     def predict(self, images: Sequence[UInt8Array]) -> list[Float32Array]:
         """The stored answers, whatever is asked; it is asked for the one set."""
-        assert len(images) == len(self._found)
-        return self._found
+        assert len(images) == len(self.found)
+        return self.found

@@ -1,13 +1,13 @@
 """All figures of a classifier that need its predictions alone, which are made once."""
 
 from hemaml.core.dataset import Dataset
-from hemaml.core.objective import Model
+from hemaml.core.objective import Predictor
 from hemaml.explain import Picture, confusion, reliability, roc, score_table
 from hemaml.explain.outcome import Outcome
 from hemaml.tasks.leukemia import predicted_probabilities
 
 
-def draw(model: Model, data: Dataset) -> list[Picture]:
+def draw(model: Predictor, data: Dataset) -> list[Picture]:
     """Table of scores, confusion matrix, ROC and reliability curve.
 
     Args:
