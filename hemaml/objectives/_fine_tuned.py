@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Literal, Self
 
@@ -117,6 +118,13 @@ def build(params: FineTuning, num_classes: int) -> ImageClassifier:
 
 def size_for(num_classes: int, params: FineTuning) -> int:
     """Parameters of the network for so many classes; each further one adds a row of the head."""
+    return _count(num_classes, params.backbone, params.hidden)
+
+
+@cache
+def _count(num_classes: int, backbone: Backbone, hidden: int) -> int:
+    """Counted once for all points of a space that differ in other parameters."""
+    params = FineTuning(backbone=backbone, hidden=hidden)
     return count_unbuilt(lambda: build(params, num_classes))
 
 
