@@ -286,7 +286,7 @@ class Training:
         objective = self.job.plan.objective
         model = objective.model.load(self.folder / "best-0")
         names = objective.task.figures + objective.figures
-        found = measurements(names, model, self.folds[0].val)
+        found = measurements(names, model, self.folds[0].val, self.job.device)
         self.run_record.log_metrics({k: v for k, v in found.items() if math.isfinite(v)})
 
 

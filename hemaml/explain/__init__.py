@@ -2,9 +2,9 @@
 
 A module of this package that pictures a model has a function `draw(model, data) -> list[Picture]`;
 there is no registry. A task names the ones that suit its models. One that can say in numbers how
-far its picture is to be believed has a function `measure(model, data) -> dict[str, float]` beside
-it. Plotting libraries are imported where a figure is drawn, so that importing a module of this
-package stays cheap.
+far its picture is to be believed has a function `measure(model, data, device) -> dict[str, float]`
+beside it. Plotting libraries are imported where a figure is drawn, so that importing a module of
+this package stays cheap.
 """
 
 import ast
@@ -52,8 +52,16 @@ def pictures(names: Sequence[str], model: Model, data: Dataset) -> list[Picture]
     return [picture for name in names for picture in _module(name).draw(model, data)]
 
 
-def measurements(names: Sequence[str], model: Model, data: Dataset) -> dict[str, float]:
+def measurements(
+    names: Sequence[str], model: Model, data: Dataset, device: str = "cpu"
+) -> dict[str, float]:
     """What those of the named modules that measure their pictures say of a model, by metric.
+
+    Args:
+        names: Of modules.
+        model: May be moved to the device.
+        data: Images with labels.
+        device: Where they are computed.
 
     Raises:
         UnknownName: No module of that name pictures a model; nothing is measured.
@@ -61,7 +69,8 @@ def measurements(names: Sequence[str], model: Model, data: Dataset) -> dict[str,
     """
     _check(names)
     measuring = [_module(name) for name in names if name in _modules_with("measure")]
-    return {k: value for module in measuring for k, value in module.measure(model, data).items()}
+    found = [module.measure(model, data, device) for module in measuring]
+    return {name: value for scores in found for name, value in scores.items()}
 
 
 def _check(names: Sequence[str]) -> None:

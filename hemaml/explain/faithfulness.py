@@ -52,15 +52,19 @@ SEED = 0
 """Of random weights, and of the order of pixels that are equally hot."""
 
 
-def measured(model: Explainable, data: Dataset) -> dict[str, float]:
+def measured(model: Explainable, data: Dataset, device: str = "cpu") -> dict[str, float]:
     """The numbers of the module, means over a few images; see there.
 
     Args:
-        model: Evaluated where its weights are.
+        model: Its network goes to the device.
         data: Images with labels; the measured ones are spread over classes and set.
+        device: Where they are computed.
     """
     images = [data.images[index] for index in chosen(model, data)]
-    strange = randomised(model.network, SEED)
+    strange = randomised(model.network.cpu(), SEED).to(
+        device
+    )  # the CPU's draw, whatever the device
+    model.network.to(device)
     rows = [_of_image(model, strange, found) for found in explained(model, images)]
     return {f"explain/{name}": fmean(row[name] for row in rows) for name in rows[0]}
 

@@ -50,14 +50,15 @@ def draw(model: Explainable, data: Dataset) -> list[Picture]:
     ]
 
 
-def measure(model: Explainable, data: Dataset) -> dict[str, float]:
+def measure(model: Explainable, data: Dataset, device: str = "cpu") -> dict[str, float]:
     """The numbers of `hemaml.explain.faithfulness`, as `explain/deletion` and so on.
 
     Args:
-        model: A classifier with maps.
+        model: A classifier with maps; its network goes to the device.
         data: Images with labels.
+        device: Where they are computed.
     """
-    return measured(model, data)
+    return measured(model, data, device)
 
 
 def surest(outcome: Outcome, label: int, *, right: bool) -> list[int]:

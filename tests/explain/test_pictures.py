@@ -54,8 +54,10 @@ def test_pictures_come_in_the_order_of_the_names(shifted):
 
 def test_only_figures_that_measure_are_asked_for_numbers(shifted, monkeypatch):
     model, data = shifted(2)
-    monkeypatch.setattr(grad_cam, "measure", lambda model, data: {"explain/one": len(data)})
-    assert measurements(["overlay", "grad_cam"], model, data) == {"explain/one": 2}
+    monkeypatch.setattr(
+        grad_cam, "measure", lambda model, data, device: {f"explain/{device}": len(data)}
+    )
+    assert measurements(["overlay", "grad_cam"], model, data) == {"explain/cpu": 2}
     assert measurements(["overlay", "per_class"], model, data) == {}
     with pytest.raises(UnknownName, match="unknown figure 'grad_cm'; known: grad_cam, "):
         measurements(["grad_cm"], model, data)
