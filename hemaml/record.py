@@ -174,7 +174,7 @@ def log_model_pictures(job: Job, run: Run, source: str, folder: str) -> None:
     run.log_text(json.dumps(parts, indent=1), f"{folder}/{PARTS}")
 
 
-def exclusive(job: Job) -> AcquireReturnProxy[FileLock]:
+def exclusive(job: Job) -> "AcquireReturnProxy[FileLock]":
     """A lock for a `with`, held by one process of a sweep at a time; a kill frees it."""
     folder = settings.store_root() / "locks"
     folder.mkdir(parents=True, exist_ok=True)
