@@ -8,7 +8,7 @@ from hemaml.core.experiment import Experiment
 from hemaml.core.markdown import markdown_table
 from hemaml.core.tracker import Record
 from hemaml.data.splits import KIND_IN_WORDS
-from hemaml.training import is_curve
+from hemaml.training import ORIGIN, is_curve
 
 SHOWN = ("params_total", "params_trainable", "model_bytes", "ms_per_image", "train_s")
 ENDS = ("_low", "_high")
@@ -45,6 +45,8 @@ def model_card(
         f"{', '.join(json.loads(tags['classes']))}. {KIND_IN_WORDS[tags['split.kind']]}",  # type: ignore[index]
         "",
     ]
+    if ORIGIN in tags:
+        lines += [f"**Began from.** {tags[ORIGIN]}.", ""]
     if held_out:
         lines += ["## Held-out part", "", *_scores(held_out), ""]
     lines += ["## Validation", "", *_scores(record.metrics), ""]

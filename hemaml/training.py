@@ -52,6 +52,8 @@ SUMMARY = (
     "peak_memory_mb", "train_s",
 )  # fmt: skip
 """Metrics of a finished trial besides its scores."""
+ORIGIN = "weights.origin"
+"""Tag of a run that keeps its model: what its training began from, in words."""
 
 
 class GoalError(UnknownName):
@@ -109,6 +111,7 @@ class Training:
             summary = self._summary(num_params) | {"peak_memory_mb": peak.mb}
             self.run_record.log_metrics(summary)
             if self.job.keep_model:
+                self._tag_origin()
                 self._log_intervals()
                 self._log_measurements()
                 self.run_record.log_folder(self.folder / "best-0", "weights")
@@ -270,6 +273,12 @@ class Training:
             "train_s": self.seconds,
             **({"epoch_s": median(self.epoch_s)} if self.epoch_s else {}),
         }
+
+    def _tag_origin(self) -> None:
+        """What the training began from, where the model knows; for the run's page and the card."""
+        model = self.job.plan.objective.model.load(self.folder / "best-0")
+        if origin := getattr(model, "origin", ""):
+            self.run_record.set_tags({ORIGIN: origin})
 
     def _log_intervals(self) -> None:
         """How sure the scores of the best validation are, where the task says so."""

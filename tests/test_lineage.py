@@ -3,8 +3,10 @@
 from importlib import import_module
 
 import pytest
+from mlflow import MlflowClient
 
 import hemaml
+from hemaml.core import settings
 from hemaml.core.errors import ConfigError
 from hemaml.core.experiment import plan_from
 
@@ -44,6 +46,9 @@ def test_images_that_are_scored_must_be_new_to_where_it_starts(done):
 
     onward = {**START, "weights": "models:/cells@candidate"}
     assert done(onward, {"seed": 1}, name="others").ending == "finished", "other images"
+    uri = settings.tracking_uri()
+    told = "Began from.** models:/cells/1: all 120 tensors of resnet18 matched"
+    assert told in MlflowClient(uri, uri).get_model_version("others", "1").description
     later = {**GRAPH, "weights": "models:/others@candidate"}
     with pytest.raises(ConfigError, match="but models:/others/1 has from"):
         done(later, verb=hemaml.evaluate)

@@ -28,7 +28,8 @@ class Model(Predictor, Protocol):
     `predict` gives one array an image, in order: class probabilities of shape C, or H x W x C for
     segmentation. `save` writes safetensors and JSON (skops for scikit-learn) into an existing
     folder, never pickle; `load` on the same class reads them back and predicts equally.
-    `num_trainable` counts the parameters that training changed.
+    `num_trainable` counts the parameters that training changed. One that began from weights made
+    elsewhere has an `origin`: in words, which they were and what of them matched.
     """
 
     @property
