@@ -145,8 +145,9 @@ def recorded(workplace, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_reloaded_model_gives_the_map_of_the_live_one(recorded, slides, tmp_path):
-    result, live = recorded("leukemia.resnet18", START)
+@pytest.mark.parametrize("name", ["leukemia.resnet18", "lymphoma.resnet50", "lymphoma.densenet121"])
+def test_a_reloaded_model_gives_the_map_of_the_live_one(recorded, name):
+    result, live = recorded(name, START)
     images = [tissue(seed)[0] for seed in range(3)]
     expected = list(explained(live, images))
     for uri in ("models:/cells@candidate", "models:/cells/1", result.run_id):
@@ -156,6 +157,10 @@ def test_a_reloaded_model_gives_the_map_of_the_live_one(recorded, slides, tmp_pa
             np.testing.assert_allclose(one.probabilities, other.probabilities, atol=1e-5)
     assert {f"explain/{name}" for name in ("deletion", "insertion")} <= result.metrics.keys()
 
+
+@pytest.mark.slow
+def test_recorded_models_are_explained_by_name(recorded, slides, tmp_path):
+    result, _ = recorded("leukemia.resnet18", START)
     output = tmp_path / "out"
     code, shown = call(
         "explain", "models:/cells/1", str(slides), "--with", result.run_id,
