@@ -95,6 +95,9 @@ def evaluation_note(
         kind = "official folds" if split.folds == "official" else "groups"
         how = f"{num} {kind}, each the test part once; {split.val:.0%} of the others"
         how += " for validation"
+    elif split.outer_folds is not None:
+        how = f"{num} folds, each the test part once; {split.outer_val:.0%} of all items, from the"
+        how += " others, for validation"
     else:
         shares = f"{1 - split.outer_val - split.test:.0%} train, {split.outer_val:.0%} validation"
         how = f"{num} random splits into {shares} and {split.test:.0%} test"
