@@ -5,8 +5,10 @@ from importlib import import_module
 import mlflow
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 import hemaml
+from hemaml.cli import app
 from hemaml.core.errors import ConfigError
 from hemaml.core.experiment import plan_from
 from hemaml.core.settings import tracking_uri
@@ -55,6 +57,8 @@ def test_the_model_that_is_served_takes_an_image_alone(segmenter):
     assert record.params["segmentation"] == "models:/cells/1"
     assert tracker.get(by_run.run_id).params["segmentation"] == f"runs:/{run_id}"
     learned = tracker.trained_on(f"runs:/{run_id}")
+    note = record.tags["mlflow.note.content"]
+    assert f"**Builds on** models:/cells/1, which has learned from {len(learned)} images" in note
     assert learned < tracker.trained_on(f"runs:/{by_alias.run_id}"), "its own images as well"
 
     mlflow.set_tracking_uri(tracking_uri())
@@ -73,3 +77,36 @@ def test_images_that_are_scored_must_be_new_to_the_segmenter(segmenter):
             with pytest.raises(ConfigError, match=r"has from \d+ of \d+ .*in the fold itself"):
                 classify(uri, verb)
     assert not MlflowTracker(tracking_uri(), "wbc_type").find({"kind": "run"})
+
+
+@pytest.mark.slow
+@pytest.mark.figures
+def test_one_sweep_compares_segmenters_and_an_evaluation_adds_up_its_confusion(workplace):
+    small = {
+        "data": {**TYPES, "patients": 4, "per_patient": 10, "size": 40},
+        "split.folds": 2,
+        "params.segmenters": {
+            "wbc_segmentation.smgnn": SEGMENTER,
+            "wbc_segmentation.gnn_only": SEGMENTER,
+            "wbc_segmentation.unet": {"width": 1 / 64, "epochs": 1},
+        },
+        "params.epochs": 1,
+    }
+    sets = [text for key, value in small.items() for text in ("--set", f"{key}={value}")]
+    file = "experiments/wbc_type/light_resnet_segmenters.yaml"
+    done = CliRunner().invoke(app, ["sweep", file, *sets], catch_exceptions=False)
+    assert done.exit_code == 0, done.stdout
+    tracker = MlflowTracker(tracking_uri(), "wbc_type")
+    trials = {run.params["segmentation"]: run for run in tracker.find({"kind": "trial"})}
+    assert {run.tags["outcome"] for run in trials.values()} == {"finished"}
+    assert len(trials) == 5
+    for name, run in trials.items():
+        assert ("mask_dice" in run.metrics) == name.startswith("wbc_segmentation.")
+
+    again = [*sets, "--set", "params.segmentation=ground_truth", "--splits", "2"]
+    file = "experiments/wbc_type/light_resnet.yaml"
+    done = CliRunner().invoke(app, ["evaluate", file, *again], catch_exceptions=False)
+    assert done.exit_code == 0, done.stdout
+    (above,) = tracker.find({"kind": "evaluation"})
+    assert not any(name.startswith("pooled/") for name in above.metrics), "test parts overlap"
+    assert "in 2 test parts" in tracker.read_text(above.id, "figures/confusion.html")
