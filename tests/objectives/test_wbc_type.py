@@ -12,6 +12,7 @@ from hemaml.core.cache import Cache, array_digest
 from hemaml.core.errors import ConfigError, DataError
 from hemaml.core.objective import Context
 from hemaml.core.task import Fold
+from hemaml.nn.light_resnet import LightResnet
 from hemaml.nn.parameters import count_parameters
 from hemaml.objectives.wbc_segmentation import gnn_only, smgnn
 from hemaml.objectives.wbc_type import _segmenters
@@ -23,7 +24,6 @@ from hemaml.objectives.wbc_type._segmenters import (
     segmenter_of,
 )
 from hemaml.objectives.wbc_type.light_resnet import (
-    LightResnet,
     LightResnetModel,
     Params,
     fit,

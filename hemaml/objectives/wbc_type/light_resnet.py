@@ -5,10 +5,7 @@ channels beside the colours. With `segmentation: none` the whole image counts as
 the same network on the whole image.
 
 Source: Jiang et al. 2024, the SMGNN paper, Algorithm 1, third part, and section 4.6, who say of the
-network only that it is a lightweight ResNet, and cite He et al., Deep residual learning (2016). It
-is theirs of section 4.2 for small images: a convolution, three stages of `blocks` pairs of
-convolutions with `width`, 2 `width` and 4 `width` channels, shortcuts without parameters, and the
-mean over the map; `blocks: 3, width: 16` is their ResNet-20 of 0.27 million parameters.
+network only that it is a lightweight ResNet; ours is `hemaml.nn.light_resnet`.
 
 Shape suffixes: N batch; S side; C channels; 5 channels: see `_cells`; K classes.
 """
@@ -22,9 +19,10 @@ import numpy as np
 import torch
 from pydantic import Field
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
+from hemaml.core.dataset import Dataset
 from hemaml.core.objective import Context, Objective, Step
 from hemaml.core.rows import Rows
 from hemaml.core.seeding import derive_seed
@@ -34,6 +32,7 @@ from hemaml.data.augment import NUM_CODES, apply_dihedral
 from hemaml.data.augment_affine import Augmentation, augment, draw
 from hemaml.data.cells import CELL_TYPES
 from hemaml.data.class_weights import class_weights
+from hemaml.nn.light_resnet import LightResnet
 from hemaml.nn.parameters import count_parameters, count_unbuilt
 from hemaml.nn.schedules import one_cycle
 from hemaml.nn.training import Precision, fit_network
@@ -115,67 +114,6 @@ class Params(SegmentationParams):
             brightness=(1 - self.jitter, 1 + self.jitter),
             contrast=self.jitter,
         )
-
-
-class Block(nn.Module):
-    """Two convolutions beside a shortcut, which is strided and filled up with zeros."""
-
-    def __init__(self, before: int, after: int, stride: int) -> None:
-        super().__init__()
-        self.added = after - before
-        self.stride = stride
-        self.body = nn.Sequential(
-            nn.Conv2d(before, after, 3, stride, padding=1, bias=False),
-            nn.BatchNorm2d(after),
-            nn.ReLU(),
-            nn.Conv2d(after, after, 3, padding=1, bias=False),
-            nn.BatchNorm2d(after),
-        )
-
-    def forward(self, x_NCSS: Tensor) -> Tensor:
-        """N x `after` x S / stride x S / stride."""
-        kept = x_NCSS[:, :, :: self.stride, :: self.stride]
-        kept = functional.pad(kept, (0, 0, 0, 0, 0, self.added))
-        summed: Tensor = self.body(x_NCSS) + kept
-        return summed.relu()
-
-
-class LightResnet(nn.Module):
-    """See the module.
-
-    Args:
-        channels: Of the input.
-        width: Channels of the first stage.
-        blocks: Of each stage.
-        num_classes: K.
-        dropout: Share of features dropped in training.
-    """
-
-    def __init__(
-        self, channels: int, width: int, blocks: int, num_classes: int, dropout: float = 0
-    ) -> None:
-        super().__init__()
-        widths = [width, *(width * 2**stage for stage in range(3) for _ in range(blocks))]
-        strided = {blocks + 1, 2 * blocks + 1}
-        self.features = nn.Sequential(
-            nn.Conv2d(channels, width, 3, padding=1, bias=False),
-            nn.BatchNorm2d(width),
-            nn.ReLU(),
-            *(
-                Block(before, after, 2 if index in strided else 1)
-                for index, (before, after) in enumerate(
-                    zip(widths, widths[1:], strict=False), start=1
-                )
-            ),
-            nn.AdaptiveAvgPool2d(1),
-            nn.Flatten(),
-        )
-        self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(widths[-1], num_classes))
-
-    def forward(self, x_NCSS: Tensor) -> Tensor:
-        """Logits N x K."""
-        logits: Tensor = self.head(self.features(x_NCSS))
-        return logits
 
 
 def build(params: Params, num_classes: int) -> LightResnet:
@@ -327,10 +265,7 @@ def fit(params: Params, fold: Fold, context: Context) -> Iterator[Step]:
     }
     labels = torch.tensor(fold.train.labels)
     num_batches = -(-len(labels) // params.batch_size)
-    weights = None
-    if params.class_weights:
-        found = class_weights(fold.train.labels, len(fold.train.classes), may_lack=True)
-        weights = torch.from_numpy(found).to(context.device)
+    weights = _class_weights(params, fold.train, context.device)
 
     def batches(epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         order = torch.randperm(len(labels), generator=draws["order"])
@@ -363,6 +298,13 @@ def fit(params: Params, fold: Fold, context: Context) -> Iterator[Step]:
         precision=params.precision,
         context=context,
     )
+
+
+def _class_weights(params: Params, data: Dataset, device: str) -> Tensor | None:
+    if not params.class_weights:
+        return None
+    found = class_weights(data.labels, len(data.classes), may_lack=True)
+    return torch.from_numpy(found).to(device)
 
 
 objective = Objective(
