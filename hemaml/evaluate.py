@@ -9,13 +9,13 @@ from a bootstrap over the groups of the whole data set (images where there are n
 draws every split is scored on what the draw has of its test part. The first holds what other splits
 would change, the second what other patients in the test parts would; neither holds both.
 
-Where each image of a classification set is in one test part, as with official folds or with each
-group left out once, all test predictions together are scored as well: a part of one case alone has
-no AUC.
+Where each image of a classification set is in one test part, as with folds or with each group left
+out once, all test predictions together are scored as well: a part of one case alone has no AUC.
+Where test parts overlap, only their confusion matrices are added up.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -39,7 +39,7 @@ from hemaml.data.splits import (
     split_record,
 )
 from hemaml.engines.workers import evaluate_all
-from hemaml.explain.classification import draw
+from hemaml.explain.classification import draw, draw_confusion
 from hemaml.job import Job
 from hemaml.notes import evaluation_note
 from hemaml.ops.resampling import Interval, group_indices, mean_intervals, resampled_scores
@@ -177,15 +177,22 @@ def _intervals(job: Job, done: Sequence[Outcome]) -> dict[str, Interval]:
 def _pooled(
     job: Job, run: Run, done: Sequence[Outcome]
 ) -> tuple[dict[str, float], dict[str, Interval]]:
-    """Scores, intervals and figures of all test predictions; empty where they cannot be pooled."""
+    """Scores, intervals and figures of all test predictions; empty where they cannot be pooled.
+
+    Of test parts that overlap there is the sum of their confusion matrices, as a figure.
+    """
     task, tests = job.plan.objective.task, [outer.test for outer in job.outer_splits]
     names = [name for test in tests for name in test.ids]
     found = [_load_arrays(job.tracker, outcome, PREDICTIONS) for outcome in done]
-    if len(set(names)) < len(names) or not all(found):
+    if not all(found):
         return {}, {}
     place = {name: index for index, name in enumerate(job.data.ids)}
     data = job.data.subset([place[name] for name in names])
     answers = Answers([row for arrays in found for row in arrays["probabilities"]])
+    if len(set(names)) < len(names):
+        data = replace(data, name=f"{data.name} in {len(tests)} test parts")
+        log_pictures(run, [draw_confusion(answers, data)], "figures")
+        return {}, {}
     scores, intervals = score_test(task, {"": answers}, data)
     scores = {name: value for name, value in scores.items() if np.isfinite(value)}
     run.log_metrics({f"pooled/{name}": value for name, value in scores.items()})

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from hemaml.core.markdown import markdown_table
 from hemaml.core.task import Fold, Outer
+from hemaml.core.tracker import is_recorded
 from hemaml.data.split_table import split_table
 from hemaml.engines.optuna_engine import Searched
 from hemaml.job import Job
@@ -95,6 +96,9 @@ def evaluation_note(
         kind = "official folds" if split.folds == "official" else "groups"
         how = f"{num} {kind}, each the test part once; {split.val:.0%} of the others"
         how += " for validation"
+    elif split.outer_folds is not None:
+        how = f"{num} folds, each the test part once; {split.outer_val:.0%} of all items, from the"
+        how += " others, for validation"
     else:
         shares = f"{1 - split.outer_val - split.test:.0%} train, {split.outer_val:.0%} validation"
         how = f"{num} random splits into {shares} and {split.test:.0%} test"
@@ -125,5 +129,25 @@ def run_note(job: Job) -> str:
 
 
 def split_lines(job: Job, splits: Sequence[Fold | Outer]) -> list[str]:
-    """What lies in which part; classes are named where images, not pixels, have them."""
-    return split_table(splits, () if len(job.data.masks) else job.data.classes)
+    """What lies in which part, and which recorded models are built on.
+
+    Classes are named where images, not pixels, have them.
+    """
+    table = split_table(splits, () if len(job.data.masks) else job.data.classes)
+    return [*table, *_lineage_lines(job)]
+
+
+def _lineage_lines(job: Job) -> list[str]:
+    """The recorded models that the parameters name, fixed or searched."""
+    plan = job.plan
+    corner = next(plan.space.corners()) if plan.space else {}
+    values: list[object] = [*plan.params(corner).model_dump(mode="json").values()]
+    for dimension in plan.space.root.values() if plan.space else ():
+        values += dimension.extremes
+    told = [
+        f"{uri}, which has learned from {len(job.tracker.trained_on(str(uri)))} images"
+        for uri in dict.fromkeys(value for value in values if is_recorded(value))
+    ]
+    if not told:
+        return []
+    return ["", f"**Builds on** {'; '.join(told)}. None of these may be scored here."]

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from statistics import fmean, stdev
 from tempfile import TemporaryDirectory
-from typing import cast
+from typing import Any, cast
 
 import yaml
 from filelock import AcquireReturnProxy, FileLock, Timeout
@@ -55,17 +55,29 @@ def open_job(plan: Plan, *, sweep_id: str = "") -> Job:
 
 
 def _with_fixed_versions(plan: Plan, tracker: MlflowTracker) -> Plan:
-    """The plan with each `models:/name@alias` as the version it means now.
+    """The plan with each `models:/name@alias` as the version it means now, fixed or searched.
 
     An alias may move while a sweep runs, or before it is resumed; a trial's key must not lie.
     """
-    params = {
-        name: tracker.fixed_version(value) if is_registered(value) else value
-        for name, value in plan.experiment.params.items()
-    }
-    return plan.model_copy(
-        update={"experiment": plan.experiment.model_copy(update={"params": params})}
-    )
+
+    def fixed(value: Any) -> Any:
+        match value:
+            case str() if is_registered(value):
+                return tracker.fixed_version(value)
+            case dict():
+                return {name: fixed(inner) for name, inner in value.items()}
+            case list() | tuple():
+                return [fixed(inner) for inner in value]
+        return value
+
+    document = plan.experiment.document()
+    given = {name: document[name] for name in ("params", "sweep")}
+    given["space"] = plan.space.model_dump(mode="json") if plan.space else None
+    told = fixed(given)
+    if told == given:
+        return plan
+    space = told.pop("space")
+    return plan_from({**document, **told}, space)
 
 
 def run_tags(job: Job) -> dict[str, object]:

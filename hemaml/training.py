@@ -176,6 +176,7 @@ class Training:
                     job.cache,
                     state,
                     job.tracker.model_weights,
+                    job.tracker.objective_of,
                 ),
             )
             for i, (fold, state) in enumerate(zip(self.folds, states, strict=True))

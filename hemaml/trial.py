@@ -11,7 +11,7 @@ from hemaml.core.errors import ConfigError, StoreError
 from hemaml.core.identity import trial_key
 from hemaml.core.search import Assigned, Outcome, Report
 from hemaml.core.task import Fold
-from hemaml.core.tracker import Record, Run, is_registered
+from hemaml.core.tracker import Record, Run, is_recorded
 from hemaml.core.types import Frozen
 from hemaml.data.splits import is_leaky, split_digest
 from hemaml.job import Job
@@ -27,7 +27,7 @@ def run_trial(job: Job, assigned: Assigned, report: Report) -> Outcome:
         StoreError: The tracking store or the disk cannot be used: no trial could succeed.
         DataError: The data cannot be read.
         GoalError: The sweep optimises a metric that does not exist.
-        ConfigError: A registered model that it starts from has learned from images it is scored on.
+        ConfigError: A recorded model that it starts from has learned from images it is scored on.
     """
     params = job.plan.params(assigned.point)
     seed, folds = job.seed_of(assigned), job.folds_of(assigned)
@@ -67,16 +67,16 @@ def run_trial(job: Job, assigned: Assigned, report: Report) -> Outcome:
 
 
 def _check_lineage(job: Job, params: Frozen, assigned: Assigned) -> None:
-    """No image is scored from which a registered model has learned that a parameter names."""
-    values = filter(is_registered, params.model_dump(mode="json").values())
+    """No image is scored from which a recorded model has learned that a parameter names."""
+    values = filter(is_recorded, params.model_dump(mode="json").values())
     for uri in values:
         images = _scored_images(job, assigned)
         if seen := len(images & job.tracker.trained_on(uri)):
             raise ConfigError(
-                "a model that another starts from must not have learned from images that are "
+                "a model that another builds on must not have learned from images that are "
                 f"scored, but {uri} has from {seen} of {len(images)} (validation, and test or "
                 "held-out part). Use the split of its training, a model that was trained on other "
-                "data, or other weights."
+                "data or in the fold itself, or other weights."
             )
 
 

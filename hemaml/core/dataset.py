@@ -46,6 +46,8 @@ class Dataset:
             empty where unknown.
         groups: N names of the patient, case or slide; empty where the data has none.
         parts: N names of the official parts (`fold_0`, `test`); empty where the data has none.
+        drawn: N masks of H x W, uint8 class indices, that somebody drew: an input that a model may
+            be given beside the image, not its target; empty where there are none.
         image_digests: N hex digests of the image content alone: keys of what is cached by image.
         digests: N hex digests of image and target content.
         source: Where it came from, for MLflow (a folder name or generator call, no secrets).
@@ -60,6 +62,7 @@ class Dataset:
     labels: tuple[int, ...] = ()
     groups: tuple[str, ...] = ()
     parts: tuple[str, ...] = ()
+    drawn: Sequence[UInt8Array] = ()
     image_digests: tuple[str, ...] = ()
     source: str = ""
 
@@ -75,6 +78,11 @@ class Dataset:
     def contents(self) -> tuple[str, ...]:
         """Hex digests of the images alone; taken here, image by image, where the reader did not."""
         return self.image_digests or tuple(array_digest(image) for image in self.images)
+
+    def inputs(self) -> "Dataset":
+        """The items without their targets: no labels, no masks, digests of the images alone."""
+        contents = self.contents()
+        return replace(self, masks=(), labels=(), digests=contents, image_digests=contents)
 
     def subset(self, indices: Sequence[int]) -> "Dataset":
         """The items at `indices`, in that order; arrays are shared, not copied."""
@@ -92,6 +100,7 @@ class Dataset:
             images=view(self.images),
             digests=take(self.digests),
             masks=view(self.masks),
+            drawn=view(self.drawn),
             labels=take(self.labels),
             groups=take(self.groups),
             parts=take(self.parts),

@@ -34,11 +34,26 @@ class Split(Frozen):
     outer_val: float = Field(
         default=0.1, gt=0, lt=1, description="Validation share of the random outer splits."
     )
+    outer_folds: int | None = Field(
+        default=None,
+        ge=2,
+        description="So many outer splits, each item the test part of one; default: random ones.",
+    )
     seed: int = 0
     group: Literal["auto", "none"] = Field(
         default="auto",
         description="auto: by patient, case or slide where the data has one; none: by image.",
     )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        test = self.test if self.outer_folds is None else 1 / self.outer_folds
+        if self.outer_val + test >= 1:
+            raise ValueError(
+                "the outer splits must leave something to train on, but validation and test part "
+                f"are {self.outer_val:g} and {test:g} of all. Lower `outer_val` or `test`."
+            )
+        return self
 
 
 class Goal(Frozen):

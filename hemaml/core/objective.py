@@ -68,9 +68,14 @@ def _no_files(params: Any) -> str:
 
 def _no_registry(uri: str) -> Path:
     raise ConfigError(
-        f"a registered model needs a tracking store, but {uri!r} was asked for without one. "
+        f"a recorded model needs a tracking store, but {uri!r} was asked for without one. "
         "Run the experiment by `hemaml run` or `sweep`, or give the path of a weights file."
     )
+
+
+def _no_objective(uri: str) -> str:
+    _no_registry(uri)
+    return ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +88,9 @@ class Context:
         cache: For all that does not depend on the trained weights.
         state: A state of an earlier fit of the same point to go on from, or None.
         registered: Folder of the weights of a registered model (`models:/name@alias` or
-            `models:/name/version`). Raises `StoreError` where there is none.
+            `models:/name/version`), or of that of a run (`runs:/id`). Raises `StoreError` where
+            there is none.
+        objective_of: Name of the objective whose model that is; raises likewise.
     """
 
     device: str = "cpu"
@@ -91,6 +98,7 @@ class Context:
     cache: Cache = field(default_factory=Cache.off)
     state: State | None = None
     registered: Callable[[str], Path] = _no_registry
+    objective_of: Callable[[str], str] = _no_objective
 
 
 @dataclass(frozen=True, slots=True)

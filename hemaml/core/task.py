@@ -1,12 +1,12 @@
 """What a task fixes for all of its objectives: data, splits, score and the metric that decides."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from hemaml.core.comparison import Comparison
 from hemaml.core.dataset import Dataset
-from hemaml.core.types import Float64Array, UInt8Array
+from hemaml.core.types import Float64Array
 
 if TYPE_CHECKING:
     from hemaml.core.experiment import Split
@@ -22,12 +22,13 @@ class Fold:
     Attributes:
         train: Labelled images to learn from.
         val: Labelled images that steer the search (best step, pruning, comparison of trials).
-        unlabelled: Images without labels, for transductive protocols; labels are never passed.
+        unlabelled: Items without their targets, for transductive protocols, and for models that
+            are given more of an item than its image; labels are never passed.
     """
 
     train: Dataset
     val: Dataset
-    unlabelled: Sequence[UInt8Array] = ()
+    unlabelled: Dataset | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,11 +26,18 @@ class Record:
 
 REGISTERED = "models:/"
 """How URIs of registered models begin."""
+RUN = "runs:/"
+"""How the URI of the model of a run begins; its id follows."""
 
 
 def is_registered(value: object) -> bool:
     """Whether a parameter's value is the URI of a registered model."""
     return isinstance(value, str) and value.startswith(REGISTERED)
+
+
+def is_recorded(value: object) -> bool:
+    """Whether a parameter's value is the URI of a registered model, or of that of a run."""
+    return isinstance(value, str) and value.startswith((REGISTERED, RUN))
 
 
 class Run(Protocol):
@@ -100,10 +107,13 @@ class Tracker(Protocol):
         """A text artifact."""
 
     def model_weights(self, uri: str) -> Path:
-        """Folder of the weights of a registered model, copied here once."""
+        """Folder of the weights of a registered model, or of that of a run, copied here once."""
+
+    def objective_of(self, uri: str) -> str:
+        """Name of the objective whose model that is."""
 
     def trained_on(self, uri: str) -> frozenset[str]:
-        """Digests of the images that a registered model, and those it began from, learned from."""
+        """Digests of the images that such a model, and those it began from, learned from."""
 
     def download(self, run_id: str, path: str, folder: Path) -> Path:
         """Copies an artifact into `folder`; returns where it is."""

@@ -4,7 +4,7 @@ Flip, rotation, shear, scale and shift are one resampling of the batch. Brightne
 saturation and hue are each linear in the colours of a pixel, so they are one 3 x 3 matrix and one
 offset an image; so are changes of stains, in optical densities.
 
-Shape suffixes: N batch, S side, C the three colours.
+Shape suffixes: N batch, S side, C channels: the three colours, and what is moved with them.
 """
 
 import math
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+NUM_COLOURS = 3
 Fill = Literal["reflection", "nearest"]
 GREY = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in the grey level, ITU-R BT.601."""
@@ -134,23 +135,26 @@ def _between(uniform: Tensor, limits: tuple[float, float]) -> Tensor:
 
 
 def augment(batch_NSSC: Tensor, draws: Draws) -> Tensor:
-    """Each image under its own draws.
+    """Each image under its own draws; channels after the colours, such as masks, are only moved.
 
     Moves are bilinear about the centre: sheared, scaled, rotated, then shifted. What comes in from
     outside is made of the image itself, so that no black corners tell a moved image from others.
 
     Args:
-        batch_NSSC: N x S x S x 3 grey levels 0 to 255, of any type and device.
+        batch_NSSC: N x S x S x C grey levels 0 to 255, of any type and device; C is at least 3.
         draws: Of N images.
 
     Returns:
-        N x S x S x 3 grey levels 0 to 255, float32, a new tensor; in memory one colour of an image
+        N x S x S x C grey levels 0 to 255, float32, a new tensor; in memory one colour of an image
         lies after the other, which is several times faster than pixel after pixel.
     """
     assert len(draws.flips) == len(batch_NSSC), f"{len(draws.flips)} draws for {len(batch_NSSC)}"
-    moved_NCSS = _stained(_moved(batch_NSSC.float().permute(0, 3, 1, 2), draws), draws)
-    changed = _recoloured(moved_NCSS, *_colour_changes(moved_NCSS, draws))
-    return changed.clamp_(0, 255).permute(0, 2, 3, 1)
+    moved_NCSS = _moved(batch_NSSC.float().permute(0, 3, 1, 2), draws)
+    stained_NCSS = _stained(moved_NCSS[:, :NUM_COLOURS], draws)
+    changed = _recoloured(stained_NCSS, *_colour_changes(stained_NCSS, draws)).clamp_(0, 255)
+    if moved_NCSS.shape[1] > NUM_COLOURS:
+        changed = torch.cat([changed, moved_NCSS[:, NUM_COLOURS:]], dim=1)
+    return changed.permute(0, 2, 3, 1)
 
 
 def _moved(batch_NCSS: Tensor, draws: Draws) -> Tensor:

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hemaml.core.cache import array_digest
@@ -88,6 +88,17 @@ def read_pairs(pairs: Sequence[Pair], layout: Layout) -> Dataset:
         digests=tuple(item.digest for item in items),
         source=layout.root.name,
     )
+
+
+def typed(data: Dataset, types: Sequence[str]) -> Dataset:
+    """A segmentation set as one of classification by its labels; masks become an input, `drawn`.
+
+    Args:
+        data: Images with masks and labels.
+        types: Names of the labels.
+    """
+    name = f"{data.name}-types"
+    return replace(data, name=name, classes=tuple(types), masks=(), drawn=data.masks)
 
 
 def load_pairs(pairs: Sequence[Pair], layout: Layout) -> tuple[list[Item], list[BadFile]]:

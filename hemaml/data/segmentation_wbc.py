@@ -1,4 +1,4 @@
-"""Reader of `segmentation_WBC`: white blood cells with masks of cytoplasm and nucleus.
+"""Reader of `segmentation_WBC`: white blood cells with masks of cytoplasm and nucleus, or types.
 
 Source: X. Zheng, Y. Wang, G. Wang, J. Liu: Fast and robust segmentation of white blood cell images
 by self-supervised learning. Micron 107 (2018) 55-71. https://github.com/zxaoyou/segmentation_WBC
@@ -13,13 +13,16 @@ from pydantic import Field
 from hemaml.core.dataset import Dataset
 from hemaml.core.types import Frozen
 from hemaml.data.decode import stray_greys
-from hemaml.data.pairs import Layout, Pair, load_pairs, read_pairs
+from hemaml.data.pairs import Layout, Pair, load_pairs, read_pairs, typed
 from hemaml.data.problems import BadFile, Problem, raise_first
 from hemaml.data.reading import Reader, dataset_root
 
 CLASSES = ("background", "cytoplasm", "nucleus")
 CELL_TYPES = ("neutrophil", "lymphocyte", "monocyte", "eosinophil", "basophil")
-"""Names of `Dataset.labels`; the class csv numbers them from 1, labels from 0."""
+"""Names of `Dataset.labels`; the class csv numbers them from 1, labels from 0.
+
+The authors gave some of these labels themselves and had none of them checked by experts.
+"""
 
 LEVELS = {0: 0, 128: 1, 255: 2}
 # Five masks of data set 2 (034, 035, 047, 050, 076) hold stray greys as far as 50 from a level.
@@ -32,6 +35,10 @@ class SegmentationWbc(Frozen):
 
     set: Literal[1, 2] = Field(
         description="1: 300 images of 88 to 120 pixels (JTSC); 2: 100 of 300 pixels (CellaVision)."
+    )
+    target: Literal["masks", "types"] = Field(
+        default="masks",
+        description="What models learn: the masks; or the cell types, with the masks as an input.",
     )
     root: Path | None = Field(
         default=None, description="Folder; default segmentation_WBC, relative below HEMAML_DATA."
@@ -48,7 +55,8 @@ def read(spec: SegmentationWbc) -> Dataset:
     layout = _layout(spec)
     pairs, faults = _list_pairs(spec, layout.root)
     raise_first(faults)
-    return read_pairs(pairs, layout)
+    found = read_pairs(pairs, layout)
+    return found if spec.target == "masks" else typed(found, CELL_TYPES)
 
 
 def verify(spec: SegmentationWbc) -> list[Problem]:

@@ -1,8 +1,9 @@
 """Reader of generated cells with their types: synthetic data for classifiers.
 
-The images are those of `hemaml.data.smears`, without masks. Images of one synthetic patient share
-stain, light and focus, and patients differ in them, so a split that parts a patient is easier than
-one that does not, as with real blood. Figures reached on them say nothing of real blood.
+The images are those of `hemaml.data.smears`, and their masks an input, `Dataset.drawn`. Images of
+one synthetic patient share stain, light and focus, and patients differ in them, so a split that
+parts a patient is easier than one that does not, as with real blood. Figures reached on them say
+nothing of real blood.
 """
 
 from collections.abc import Callable
@@ -48,7 +49,7 @@ def read(spec: SmearTypes) -> Dataset:
     """The generated set; groups are synthetic patients."""
     cells = [cell for patient in range(spec.patients) for cell in _cells(spec, patient)]
     smears = _smears(spec)
-    images = tuple(draw_smear(smears, cell)[0] for cell in cells)
+    images, masks = zip(*(draw_smear(smears, cell) for cell in cells), strict=True)
     kinds = [CYCLE[cell % len(CYCLE)] for cell in cells]
     classes, label_of = _target(spec)
     labels = tuple(label_of(kind) for kind in kinds)
@@ -64,6 +65,7 @@ def read(spec: SmearTypes) -> Dataset:
         labels=labels,
         groups=tuple(f"patient-{patient:04d}" for patient in patients),
         digests=tuple(labelled_digest(d, label) for d, label in zip(digests, labels, strict=True)),
+        drawn=masks,
         image_digests=digests,
         source=f"generated (synthetic) cells, {spec.model_dump_json()}",
     )

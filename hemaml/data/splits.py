@@ -78,18 +78,19 @@ def outer(dataset: Dataset, split: "Split", num: int | None, seed: int) -> Itera
     """The outer splits of a paper's protocol; an official part `test` is in none of them.
 
     Random ones, stratified and grouped as `split.group` says, have `split.test` in the test part,
-    `split.outer_val` in the validation part and the rest to train. With `folds: official` each
-    official fold is the test part once, with `folds: each_group` each group; `split.val` of the
-    others is the validation part.
+    `split.outer_val` in the validation part and the rest to train. With `outer_folds: k` each of k
+    folds is the test part once, and `split.outer_val` of all items, from the others, the validation
+    part. With `folds: official` each official fold is the test part once, with `folds: each_group`
+    each group; `split.val` of the others is the validation part.
 
     Args:
         dataset: The whole data set.
         split: How to divide it.
-        num: Number of splits, default 5 random ones; there are as many as official folds or groups.
+        num: Number of splits, default 5 random ones; there are as many as folds or groups.
         seed: Of the random splits, and of the validation parts.
 
     Raises:
-        ConfigError: `num` is not the number of official folds, or of groups.
+        ConfigError: `num` is not the number of folds, or of groups.
         DataError: There are fewer than three units, or the official folds cannot be used, or there
             are no groups to leave out one by one.
     """
@@ -97,6 +98,9 @@ def outer(dataset: Dataset, split: "Split", num: int | None, seed: int) -> Itera
     dataset = _without_test(dataset)
     if split.folds in ("official", "each_group"):
         yield from _given_outer(dataset, split, num, seed)
+        return
+    if split.outer_folds is not None:
+        yield from _outer_folds(dataset, split, split.outer_folds, num, seed)
         return
     shares = [round(1 - split.outer_val - split.test, 9), split.outer_val, split.test]
     for index in range(DEFAULT_OUTER if num is None else num):
@@ -106,9 +110,28 @@ def outer(dataset: Dataset, split: "Split", num: int | None, seed: int) -> Itera
         yield _outer(dataset.subset(train), dataset.subset(val), dataset.subset(test))
 
 
+def _outer_folds(
+    dataset: Dataset, split: "Split", count: int, num: int | None, seed: int
+) -> Iterator[Outer]:
+    """Each of `count` folds is the test part once."""
+    if num not in (None, count):
+        raise ConfigError(
+            f"with `outer_folds: {count}` there are as many outer splits, but `splits` is {num}. "
+            "Leave `splits` out."
+        )
+    grouped = split.group == "auto"
+    tests = assign(dataset, [1 / count] * count, "outer-folds", seed, grouped=grouped)
+    val = split.outer_val / (1 - 1 / count)  # of the others
+    for index, test in enumerate(tests):
+        rest = dataset.subset(sorted(i for part in tests if part is not test for i in part))
+        shares = [round(1 - val, 9), round(val, 9)]
+        parts = assign(rest, shares, f"outer-folds-{index}", seed, grouped=grouped)
+        yield _outer(rest.subset(parts[0]), rest.subset(parts[1]), dataset.subset(test))
+
+
 def _outer(train: Dataset, val: Dataset, test: Dataset) -> Outer:
-    """Transductive protocols may see the images of the test part, never its labels."""
-    return Outer(Fold(train, val, unlabelled=test.images), test)
+    """Transductive protocols may see what the test part is given, never its targets."""
+    return Outer(Fold(train, val, unlabelled=test.inputs()), test)
 
 
 def _given_outer(dataset: Dataset, split: "Split", num: int | None, seed: int) -> Iterator[Outer]:

@@ -24,3 +24,8 @@ def draw(model: Predictor, data: Dataset) -> list[Picture]:
     outcome = Outcome(data, predicted_probabilities(model, data))
     figures = (score_table, confusion, roc, reliability)
     return [figure.picture(outcome) for figure in figures]
+
+
+def draw_confusion(model: Predictor, data: Dataset) -> Picture:
+    """The confusion matrix alone, as `draw` has it."""
+    return confusion.picture(Outcome(data, predicted_probabilities(model, data)))

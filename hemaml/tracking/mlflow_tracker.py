@@ -26,7 +26,7 @@ from mlflow.tracking import MlflowClient
 from hemaml.core.errors import StoreError
 from hemaml.core.provenance import origin
 from hemaml.core.settings import cache_root
-from hemaml.core.tracker import REGISTERED, Record, is_registered
+from hemaml.core.tracker import REGISTERED, RUN, Record, is_recorded, is_registered
 from hemaml.tracking.mlflow_run import MlflowRun, store_errors
 
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
@@ -43,6 +43,8 @@ VERSIONS = "mlflow.modelVersions"
 """Tag of a logged model: the registered versions that were made of it."""
 WEIGHTS = "weights"
 """Name, in a logged model, of the folder that a model was saved to."""
+WITH_SPLIT = ("run", "sweep")
+"""Kinds of runs that keep a model and the split that it was trained on."""
 CANDIDATE = "candidate"
 """Alias of the version that was registered last."""
 RETRIES, FIRST_RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2"
@@ -171,17 +173,17 @@ class MlflowTracker:
         return f"{REGISTERED}{name}/{version}"
 
     def model_weights(self, uri: str) -> Path:
-        """Folder of the weights of a registered model, copied here once: versions never change.
+        """Folder of the weights of a recorded model, copied here once: they never change.
 
         Args:
-            uri: `models:/name/version` or `models:/name@alias`.
+            uri: `models:/name/version`, `models:/name@alias` or `runs:/id`.
 
         Raises:
             StoreError: There is no such model, or it was not logged by hemaml.
         """
-        name, _, version = self.fixed_version(uri).removeprefix(REGISTERED).partition("/")
         with store_errors(self.uri):
-            source = self._source(name, version)  # names the model, whatever becomes of the store
+            # What names the model, whatever becomes of the store.
+            source = self._weights_source(uri)
             target = cache_root() / "registered" / _digest(f"{self.uri} {source}")
             target.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(f"{target}.lock"):
@@ -189,27 +191,66 @@ class MlflowTracker:
                     self._copy_weights(source, target)
         return target
 
-    def trained_on(self, uri: str) -> frozenset[str]:
-        """Digests of the images that a registered model, and those it began from, learned from.
+    def objective_of(self, uri: str) -> str:
+        """Name of the objective of a recorded model.
 
         Args:
-            uri: `models:/name/version` or `models:/name@alias`.
+            uri: `models:/name/version`, `models:/name@alias` or `runs:/id`.
+
+        Raises:
+            StoreError: There is no such model, or it was not logged by hemaml.
+        """
+        with store_errors(self.uri):
+            tags = self._version(uri).tags if is_registered(uri) else self._run_of(uri).tags
+            return str(tags["objective"])
+
+    def trained_on(self, uri: str) -> frozenset[str]:
+        """Digests of the images that a recorded model, and those it began from, learned from.
+
+        Args:
+            uri: `models:/name/version`, `models:/name@alias` or `runs:/id`.
 
         Raises:
             StoreError: There is no such model, or its run names no split.
         """
-        name, _, number = self.fixed_version(uri).removeprefix(REGISTERED).partition("/")
         with store_errors(self.uri):
-            version = self._client.get_model_version(name, number)
-        assert version.run_id, "hemaml registers models of runs"
-        split = json.loads(self.read_text(version.run_id, "split.json"))
+            if is_registered(uri):
+                version = self._version(uri)
+                run, named = self.get(version.run_id), version.tags.values()
+            else:
+                run = self._run_of(uri)
+                named = run.params.values()
+        older = {value for value in named if is_recorded(value)}
+        return self._learned_from(run).union(*(self.trained_on(value) for value in older))
+
+    def _learned_from(self, run: Record) -> frozenset[str]:
+        """The training images of a run's model: in its own split, or in that of the run above."""
+        own = run.tags["kind"] in WITH_SPLIT
+        text = self.read_text(run.id if own else run.tags[PARENT], "split.json")
         # Of several folds, the model of the first is the one that is kept.
-        images = frozenset(split["splits"][0]["train"]["contents"])
-        older = {value for value in version.tags.values() if is_registered(value)}
-        return images.union(*(self.trained_on(value) for value in older))
+        index = int(run.tags["trial"]) if run.tags["kind"] == "split" else 0
+        return frozenset(json.loads(text)["splits"][index]["train"]["contents"])
+
+    def _version(self, uri: str) -> Any:
+        name, _, number = self.fixed_version(uri).removeprefix(REGISTERED).partition("/")
+        return self._client.get_model_version(name, number)
+
+    def _run_of(self, uri: str) -> Record:
+        return self.get(uri.removeprefix(RUN))
+
+    def _weights_source(self, uri: str) -> str:
+        """The address of a registered model, or the run whose artifacts have the weights."""
+        if is_registered(uri):
+            version = self._version(uri)
+            return self._source(version.name, str(version.version))
+        run = self._run_of(uri)
+        return RUN + str(run.tags.get("model_run") or run.tags.get("reused_from") or run.id)
 
     def _copy_weights(self, source: str, target: Path) -> None:
         with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+            if source.startswith(RUN):
+                self.download(source.removeprefix(RUN), WEIGHTS, Path(folder)).rename(target)
+                return
             copied = self._copy_model(source, Path(folder))
             flavour = Model.load(copied).flavors["python_function"]
             (copied / flavour["artifacts"][WEIGHTS]["path"]).rename(target)

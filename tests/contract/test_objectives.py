@@ -29,6 +29,8 @@ DATA: dict[str, dict[str, object]] = {
     "lymphoma": {"reader": "smear_types", "classes": "three", "patients": 3, "per_patient": 4,
                  "size": 40, "seed": 2},
     "wbc_segmentation": {"reader": "smears", "count": 12, "size": 40, "seed": 1},
+    "wbc_type": {"reader": "smear_types", "classes": "types", "patients": 3, "per_patient": 4,
+                 "size": 40, "seed": 3},
 }  # fmt: skip
 """Task to the `data:` section of the smallest set that its objectives can learn from."""
 

@@ -229,3 +229,17 @@ def test_equal_seeds_draw_equally_and_results_are_grey_levels(batch):
     assert first.shape == batch.shape
     bright = augment(batch, replace(still(5), brightness=torch.full((5,), 3.0)))
     assert (bright.min(), bright.max()) == (0, 255)
+
+
+def test_masks_are_moved_with_the_image_and_keep_their_values(batch):
+    mask = torch.zeros(5, 24, 24, 1, dtype=torch.uint8)
+    mask[:, 6:14, 4:12] = 255
+    draws = draw(5, ALL, seeded())
+    moved = augment(torch.cat([batch, mask], dim=3), draws)
+    assert moved.shape == (5, 24, 24, 4)
+    torch.testing.assert_close(moved[..., :3], augment(batch, draws))
+    colours = still(5)
+    for name in ("flips", "angles", "shifts", "shears", "scales"):
+        colours = replace(colours, **{name: getattr(draws, name)})
+    expected = augment(mask.expand(-1, -1, -1, 3), replace(colours, fill=draws.fill))
+    torch.testing.assert_close(moved[..., 3:], expected[..., :1], atol=1e-3, rtol=0)

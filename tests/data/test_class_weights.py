@@ -18,3 +18,10 @@ def test_weights_are_inverse_to_frequency_with_mean_one_over_items():
 def test_an_empty_class_is_named(labels, num, empty):
     with pytest.raises(DataError, match=f"none has class {empty}. Use more data"):
         class_weights(labels, num)
+
+
+def test_a_class_may_be_lacked():
+    weights = class_weights([0, 0, 0, 2], 4, may_lack=True)
+    assert weights == pytest.approx([4 / 6, 0, 2, 0])
+    assert weights[[0, 0, 0, 2]].mean() == pytest.approx(1)
+    assert class_weights([0, 1, 1], 2, may_lack=True) == pytest.approx(class_weights([0, 1, 1], 2))

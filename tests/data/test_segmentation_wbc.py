@@ -5,9 +5,12 @@ import numpy as np
 import pytest
 
 from hemaml.core.errors import DataError
+from hemaml.core.experiment import Split
 from hemaml.data.reading import read_dataset, verify_dataset
 from hemaml.data.segmentation_wbc import CELL_TYPES, CLASSES
+from hemaml.data.splits import unbalanced
 from hemaml.tasks.wbc_segmentation import task
+from hemaml.tasks.wbc_type import task as wbc_type
 
 
 @pytest.fixture
@@ -123,3 +126,37 @@ def test_data_set_2_of_the_paper(real_data):
     strays = verify_dataset(section)
     assert [p.file[-7:-4] for p in strays] == ["034", "035", "047", "050", "076"]
     assert {p.severity for p in strays} == {"warning"}
+
+
+def test_types_are_targets_and_masks_an_input(small):
+    masks, types = read_dataset(SECTION), read_dataset({**SECTION, "target": "types"})
+    assert types.name == "segmentation_wbc-1-types" != wbc_type.usual_data
+    assert types.classes == CELL_TYPES
+    assert (types.ids, types.labels, types.masks) == (masks.ids, masks.labels, ())
+    for drawn, mask in zip(types.drawn, masks.masks, strict=True):
+        np.testing.assert_array_equal(drawn, mask)
+    assert types.digest != masks.digest and types.digests == masks.digests
+    assert types.subset([2]).drawn == types.drawn[2:]
+
+
+def test_both_targets_of_data_set_2_are_held_out_and_split_alike(real_data):
+    section = {"reader": "segmentation_wbc", "set": 2}
+    masks, types = read_dataset(section), read_dataset({**section, "target": "types"})
+    assert types.name == wbc_type.usual_data
+    (rest, held), (other_rest, other_held) = task.held_out(masks), wbc_type.held_out(types)
+    assert (rest.ids, held.ids) == (other_rest.ids, other_held.ids)
+    split = Split()
+    one, other = task.folds(rest, split)[0], wbc_type.folds(other_rest, split)[0]
+    assert (one.train.ids, one.val.ids) == (other.train.ids, other.val.ids)
+
+
+def test_the_one_basophil_of_data_set_1_is_said(real_data):
+    data = read_dataset({**SECTION, "target": "types"})
+    (split,) = wbc_type.outer(data, Split(test=0.6, outer_val=0.07), 1, 0)
+    told = unbalanced([split])
+    assert sum("basophil" in line for line in told) == 3
+    assert (
+        Counter(split.test.labels)[CELL_TYPES.index("basophil")]
+        + Counter(split.fold.train.labels)[CELL_TYPES.index("basophil")]
+        == 1
+    )

@@ -59,3 +59,10 @@ def test_three_classes_are_granulocytes_and_the_two_others():
     assert data.image_digests == types.image_digests
     expected = {"lymphocyte": 1, "monocyte": 2}
     assert data.labels == tuple(expected.get(types.classes[k], 0) for k in types.labels)
+
+
+def test_masks_are_an_input_of_each_image():
+    types = read_dataset(SMALL)
+    assert not types.masks and len(types.drawn) == len(types)
+    for image, mask in zip(types.images, types.drawn, strict=True):
+        assert mask.shape == image.shape[:2] and set(np.unique(mask)) == {0, 1, 2}

@@ -420,3 +420,52 @@ def test_the_duplicate_of_the_papers_data_stays_together(real_data):
             assert ("112" in fold.val.ids) == ("139" in fold.val.ids)
     for split in outer(dataset, Split(), 5, 0):
         assert (len(split.fold.train), len(split.fold.val), len(split.test)) == (240, 30, 30)
+
+
+@quick
+@given(datasets(least=14), st.integers(2, 4), st.integers(0, 5))
+def test_outer_folds_score_each_item_once(dataset, count, seed):
+    split = Split(outer_folds=count, outer_val=0.1)
+    found = list(outer(dataset, split, None, seed))
+    assert len(found) == count
+    tested = [name for each in found for name in each.test.ids]
+    assert sorted(tested) == sorted(dataset.ids)
+    for each in found:
+        parts = each.fold.train, each.fold.val, each.test
+        assert sorted(i for part in parts for i in part.ids) == sorted(dataset.ids)
+        assert split_kind([each]) in ("grouped", "images")
+
+
+def test_outer_folds_are_stratified_and_validation_is_a_share_of_all():
+    data = make_dataset([0] * 60 + [1] * 30 + [2] * 10)
+    for each in outer(data, Split(outer_folds=5, outer_val=0.08), 5, 0):
+        assert Counter(each.test.labels) == {0: 12, 1: 6, 2: 2}
+        assert (len(each.fold.train), len(each.fold.val)) == (72, 8)
+    with pytest.raises(ConfigError, match="Leave `splits` out"):
+        list(outer(data, Split(outer_folds=5), 4, 0))
+
+
+@pytest.mark.parametrize(
+    "split", [{"test": 0.6, "outer_val": 0.4}, {"outer_folds": 2, "outer_val": 0.5}]
+)
+def test_outer_splits_must_leave_something_to_train_on(split):
+    with pytest.raises(ValueError, match="leave something to train on"):
+        Split(**split)
+
+
+def test_a_third_of_each_class_to_learn_from():
+    data = make_dataset([0] * 33 + [1] * 37 + [2] * 15 + [3] * 12 + [4] * 3)
+    for each in outer(data, Split(test=0.6, outer_val=0.07), 5, 0):
+        sizes = np.array([len(each.fold.train), len(each.fold.val), len(each.test)])
+        assert np.abs(sizes - (33, 7, 60)).max() <= 1
+        learned = Counter(each.fold.train.labels)
+        assert all(abs(learned[c] - n / 3) <= 1 for c, n in Counter(data.labels).items())
+
+
+def test_what_a_test_part_gives_away_has_no_targets():
+    data = replace(make_dataset([0, 1] * 10), masks=("m",) * 20, drawn=tuple(range(20)))
+    (split,) = outer(data, Split(test=0.3), 1, 0)
+    given_away = split.fold.unlabelled
+    assert given_away.ids == split.test.ids and given_away.drawn == split.test.drawn
+    assert (given_away.labels, given_away.masks) == ((), ())
+    assert not set(given_away.digests) & set(data.digests)

@@ -26,7 +26,7 @@ def data():
 @pytest.fixture(scope="module")
 def fold(data):
     test = data.subset(range(40, 48))
-    return Fold(data.subset(range(32)), data.subset(range(32, 40)), unlabelled=test.images)
+    return Fold(data.subset(range(32)), data.subset(range(32, 40)), unlabelled=test.inputs())
 
 
 def last(params, fold, **context):

@@ -12,15 +12,9 @@ from hemaml.core.dataset import Dataset
 from hemaml.core.errors import ConfigError, DataError
 from hemaml.core.objective import Context
 from hemaml.core.task import Fold
+from hemaml.objectives._kernel_machines import calibration_folds, train_machine
 from hemaml.objectives.leukemia import _features
-from hemaml.objectives.leukemia.svm import (
-    Params,
-    SvmModel,
-    calibration_folds,
-    fit,
-    size,
-    train_machine,
-)
+from hemaml.objectives.leukemia.svm import Params, SvmModel, fit, size
 
 CLASSES = ("healthy", "leukemia")
 GOLDEN = (2635.1281, 7033.4061)

@@ -9,10 +9,8 @@
         dissimilarity, homogeneity, angular second moment, correlation, entropy
     28  histograms of uniform local binary patterns, 8 points at radius 1 and 16 at radius 2
 
-Sources: M. Stricker, M. Orengo: Similarity of color images (1995); R. Haralick et al.: Textural
-features for image classification (1973); T. Ojala et al.: Multiresolution gray-scale and rotation
-invariant texture classification with local binary patterns (2002); N. Dalal, B. Triggs: Histograms
-of oriented gradients for human detection (2005).
+Sources: those of `hemaml.ops.texture`, which has all but the histograms; N. Dalal, B. Triggs:
+Histograms of oriented gradients for human detection (2005).
 """
 
 from collections.abc import Callable, Sequence
@@ -20,15 +18,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from PIL import Image
 
 from hemaml.core.cache import Cache
 from hemaml.core.rows import Rows
-from hemaml.core.types import Float32Array, Float64Array, UInt8Array
+from hemaml.core.types import Float32Array, UInt8Array
 from hemaml.data.pixels import resized
 from hemaml.nn.backbones import Loaded
 from hemaml.nn.embeddings import embeddings
-from hemaml.ops.lab import rgb_to_lab
+from hemaml.ops.texture import co_occurrence, colour_moments, local_patterns, to_grey, to_hsv
 
 Kind = Literal["classical", "hog", "pixels", "embeddings"]
 VERSION = 1
@@ -38,11 +35,8 @@ PIXELS_SIDE = 32
 """Of the images whose pixels are features by themselves."""
 CELL, ORIENTATIONS, BLOCK = 16, 9, 2
 """HOG: pixels of a cell's side, bins of a cell, cells of a block's side."""
-BINS, LEVELS = 16, 32
-"""Of a colour's histogram; grey levels that co-occurrence counts."""
-DISTANCES = (1, 2, 4)
-PATTERNS = ((8, 1), (16, 2))
-"""Points and radius of the local binary patterns."""
+BINS = 16
+"""Of a colour's histogram."""
 EMBEDDED_AT_ONCE = 64
 
 
@@ -114,16 +108,14 @@ class Extractor:
 
 def classical(image: UInt8Array) -> Float32Array:
     """121 statistics of an S x S x 3 image's colour and texture; see the module."""
-    from skimage.color import rgb2gray
-
-    hsv = np.asarray(Image.fromarray(image).convert("HSV"))
-    moments = [_moments(image / 255), _moments(hsv / 255), _moments(rgb_to_lab(image) / 100)]
+    hsv, grey = to_hsv(image), to_grey(image)
     histograms = [
         np.bincount(hsv[:, :, c].ravel() // (256 // BINS), minlength=BINS) for c in range(3)
     ]
     shares = np.concatenate(histograms) / hsv[:, :, 0].size
-    grey = np.round(rgb2gray(image) * 255).astype(np.uint8)
-    values = np.concatenate([*moments, shares, _co_occurrence(grey), *_patterns(grey)])
+    values = np.concatenate(
+        [colour_moments(image), shares, co_occurrence(grey), local_patterns(grey)]
+    )
     return values.astype(np.float32)
 
 
@@ -151,35 +143,3 @@ DESCRIPTIONS: dict[Kind, Callable[[UInt8Array], Float32Array]] = {
     "hog": hog,
     "pixels": flattened,
 }
-
-
-def _moments(channels_SSC: Float64Array | Float32Array) -> Float64Array:
-    values = np.ascontiguousarray(channels_SSC.reshape(-1, 3).T, np.float64)
-    mean = values.mean(axis=1)
-    off = values - mean[:, None]
-    squares = off * off
-    deviation, third = np.sqrt(squares.mean(axis=1)), np.cbrt((squares * off).mean(axis=1))
-    return np.concatenate([mean, deviation, third])
-
-
-def _co_occurrence(grey: UInt8Array) -> Float64Array:
-    from skimage.feature import graycomatrix, graycoprops
-
-    angles = np.arange(4) * np.pi / 4
-    pairs = graycomatrix(  # type: ignore[no-untyped-call]
-        grey // (256 // LEVELS), DISTANCES, angles, LEVELS, symmetric=True, normed=True
-    )
-    names = ("contrast", "dissimilarity", "homogeneity", "ASM", "correlation", "entropy")
-    found = [graycoprops(pairs, name) for name in names]  # type: ignore[no-untyped-call]
-    return np.concatenate([values.mean(axis=1) for values in found])
-
-
-def _patterns(grey: UInt8Array) -> list[Float64Array]:
-    from skimage.feature import local_binary_pattern
-
-    found = []
-    for points, radius in PATTERNS:
-        codes = local_binary_pattern(grey, points, radius, "uniform")  # type: ignore[no-untyped-call]
-        counts = np.bincount(codes.ravel().astype(np.int64), minlength=points + 2)
-        found.append(counts / codes.size)
-    return found

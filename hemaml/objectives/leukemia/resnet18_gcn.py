@@ -18,7 +18,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 
-from hemaml.core.cache import Cache, array_digest
+from hemaml.core.cache import Cache
 from hemaml.core.dataset import Dataset
 from hemaml.core.objective import Context, Objective, Step
 from hemaml.core.seeding import derive_seed
@@ -129,12 +129,13 @@ class _Nodes:
     def of(cls, params: Params, fold: Fold, context: Context) -> Self:
         # Not of the trial's seed: random weights are a choice, and the cache is for all trials.
         loaded = load_backbone(params.backbone, params.weights, context.registered)
+        asked = fold.unlabelled or fold.val.subset(())
         train, val, unlabelled = (
             _rows(loaded, images, digests, params.size, context)
             for images, digests in (
                 (fold.train.images, fold.train.contents()),
                 (fold.val.images, fold.val.contents()),
-                (fold.unlabelled, [array_digest(image) for image in fold.unlabelled]),
+                (asked.images, asked.contents()),
             )
         )
         seed = derive_seed(params.draw, "labels")
@@ -205,8 +206,8 @@ def _train_others(nodes: _Nodes, how: How) -> dict[str, Any]:
         trained = _trained(nodes, how, graph, lambda: probabilities(graph.logits()[num:end]))
         others["metrics"] |= {f"transductive/{name}": v for name, v in trained.metrics.items()}
         others["seen"] = torch.from_numpy(probabilities(graph.logits()[num:]))
-        asked = [array_digest(image) for image in nodes.fold.unlabelled]
-        others["digests"] = [*nodes.fold.val.contents(), *asked]
+        asked = nodes.fold.unlabelled
+        others["digests"] = [*nodes.fold.val.contents(), *(asked.contents() if asked else ())]
     return others
 
 

@@ -1,0 +1,1 @@
+"""Objectives of the task `wbc_type`: one file each."""
