@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from hemaml.record import recorded_point, sweep_records
     from hemaml.registering import models
     from hemaml.report import report
+    from hemaml.reproduce import reproduce
     from hemaml.run import run
     from hemaml.sweep import resume, sweep
     from hemaml.trail import history
@@ -43,6 +44,7 @@ _HOMES = {
     "reader_names": "hemaml.data.reading",
     "recorded_point": "hemaml.record",
     "report": "hemaml.report",
+    "reproduce": "hemaml.reproduce",
     "resume": "hemaml.sweep",
     "rollback": "hemaml.promote",
     "run": "hemaml.run",
@@ -69,6 +71,7 @@ __all__ = [
     "reader_names",
     "recorded_point",
     "report",
+    "reproduce",
     "resume",
     "rollback",
     "run",

@@ -9,11 +9,15 @@ from a bootstrap over the groups of the whole data set (images where there are n
 draws every split is scored on what the draw has of its test part. The first holds what other splits
 would change, the second what other patients in the test parts would; neither holds both.
 
+An evaluation that was interrupted goes on where it was when it is asked for again; one that has
+finished is told again, without training or scoring anything.
+
 Where each image of a classification set is in one test part, as with official folds or with each
 group left out once, all test predictions together are scored as well: a part of one case alone has
 no AUC.
 """
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -24,14 +28,16 @@ from typing import Any
 import numpy as np
 
 from hemaml.core.dataset import Dataset
+from hemaml.core.documents import canonical_json
 from hemaml.core.errors import ConfigError, TrialError
 from hemaml.core.experiment import Plan, load_experiment
 from hemaml.core.objective import Model, Objective
 from hemaml.core.predictions import Answers
+from hemaml.core.provenance import is_gone, this_process
 from hemaml.core.search import Assigned, Outcome, Report
 from hemaml.core.seeding import derive_seed
 from hemaml.core.task import Task
-from hemaml.core.tracker import Run, Tracker
+from hemaml.core.tracker import Record, Run, Tracker
 from hemaml.core.types import Point
 from hemaml.data.splits import (
     split_digest,
@@ -54,7 +60,7 @@ from hemaml.record import (
     run_tags,
 )
 from hemaml.training import STATUS, interval_metrics
-from hemaml.trial import run_trial
+from hemaml.trial import key_of, run_trial
 
 DRAWS = "test_draws.safetensors"
 """Artifact of a split's run: the scores of its test part in each draw of the bootstrap."""
@@ -95,6 +101,7 @@ def evaluate(
     splits: int | None = None,
     seed: int = 0,
     workers: int = 1,
+    parent: str | None = None,
 ) -> Evaluation:
     """Trains a point on each outer split and scores each test part once.
 
@@ -106,6 +113,7 @@ def evaluate(
             the experiment has `folds: official`.
         seed: Of the random splits, and of the validation parts.
         workers: Processes that train splits side by side.
+        parent: Run that a new evaluation goes below.
 
     Raises:
         ConfigError: `splits` is below 1, or not the number of official folds.
@@ -121,43 +129,100 @@ def evaluate(
         keep_model=True,
         tags={"protocol.paper": "true"},
     )
-    num, kind = len(job.outer_splits), split_kind(job.outer_splits)
-    params = plan.params(point or {}).model_dump(mode="json", by_alias=True)
+    trials = [
+        Assigned(i, point or {}, derive_seed(plan.experiment.seed, "outer", seed, i))
+        for i in range(len(job.outer_splits))
+    ]
+    key = _key(job, trials)
+    earlier = _equal(job.tracker, key)
+    if earlier is not None and earlier.tags["outcome"] == "finished":
+        job = job.but(parent=earlier.id)
+        return _found(job, earlier.id, _train_splits(job, trials, workers=1))
+    run = _reopen(job, earlier) if earlier else _open(job, key, parent)
+    job = job.but(parent=run.id)
+    with described(job.tracker), ended_on_error(job.tracker, run):
+        run.log_params(plan.params(point or {}).model_dump(mode="json", by_alias=True))
+        log_inputs(job, run, split_record(job.outer_splits))
+        done = _train_splits(job, trials, workers)
+        found = _found(job, run.id, done)
+        _log(job, run, found, done)
+        run.set_tags({"outcome": "finished"})
+        run.end("FINISHED")
+    return found
+
+
+def _key(job: Job, trials: Sequence[Assigned]) -> str:
+    """Hex key of an evaluation: of its trials, and of what its run says of them."""
+    experiment = job.plan.experiment
+    said = [experiment.name, experiment.question, experiment.paper]
+    text = canonical_json([*said, [key_of(job, trial) for trial in trials]])
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _equal(tracker: Tracker, key: str) -> Record | None:
+    """The latest evaluation of this key that has finished, or that nobody works on any more."""
+    found = tracker.find({"kind": "evaluation", "evaluation_key": key})
+    at_rest = [r for r in found if r.status != "RUNNING" or is_gone(r.tags["process"])]
+    finished = [record for record in at_rest if record.tags["outcome"] == "finished"]
+    return next(reversed(finished or at_rest), None)
+
+
+def _open(job: Job, key: str, parent: str | None) -> Run:
     tags = {
         **run_tags(job),
         "kind": "evaluation",
+        "evaluation_key": key,
         "outcome": "running",
         "protocol.paper": "true",
-        "splits": num,
-        "split.kind": kind,
+        "splits": len(job.outer_splits),
+        "split.kind": split_kind(job.outer_splits),
         "split_digest": split_digest(job.outer_splits),
     }
-    run = job.tracker.start(f"{plan.experiment.name}-evaluation", tags)
-    job = job.but(parent=run.id)
-    with described(job.tracker), ended_on_error(job.tracker, run):
-        run.log_dataset(job.data, "outer splits")
-        run.log_params(params)
-        log_inputs(job, run, split_record(job.outer_splits))
-        done = _train_splits(job, point or {}, seed, workers)
-        rows = [_test_scores(job.tracker.get(outcome.run_id).metrics) for outcome in done]
-        scores, intervals = mean_and_deviation(rows), _intervals(job, done)
-        run.log_metrics({f"test/{name}": mean for name, (mean, _) in scores.items()})
-        run.log_metrics({f"test/{name}_std": spread for name, (_, spread) in scores.items()})
-        run.log_metrics(_test_intervals(intervals))
-        pooled, ends = _pooled(job, run, done)
-        note = evaluation_note(job, scores, intervals, pooled)
-        run.set_tags({"outcome": "finished", "mlflow.note.content": note})
-        run.end("FINISHED")
-    paper = plan.experiment.paper
-    return Evaluation(run.id, rows, scores, intervals, paper, page(job, run.id), pooled, ends)
+    run = job.tracker.start(f"{job.plan.experiment.name}-evaluation", tags, parent)
+    run.log_dataset(job.data, "outer splits")
+    return run
 
 
-def _train_splits(job: Job, point: Point, seed: int, workers: int) -> list[Outcome]:
+def _reopen(job: Job, record: Record) -> Run:
+    run = job.tracker.reopen(record.id)
+    run.set_tags({"outcome": "running", "process": this_process()})
+    return run
+
+
+def _found(job: Job, run_id: str, done: Sequence[Outcome]) -> Evaluation:
+    """What the splits' runs say together."""
+    records = [job.tracker.get(outcome.run_id) for outcome in done]
+    rows = [_test_scores(record.metrics) for record in records]
+    pooled, ends = dict[str, float](), dict[str, Interval]()
+    if (together := _together(job, done)) is not None:
+        pooled, ends = score_test(job.plan.objective.task, {"": together[0]}, together[1])
+    return Evaluation(
+        run_id=run_id,
+        splits=rows,
+        scores=mean_and_deviation(rows),
+        intervals=_intervals(job, done),
+        paper=job.plan.experiment.paper,
+        link=page(job, run_id),
+        pooled={name: value for name, value in pooled.items() if np.isfinite(value)},
+        pooled_intervals=ends,
+    )
+
+
+def _log(job: Job, run: Run, found: Evaluation, done: Sequence[Outcome]) -> None:
+    run.log_metrics({f"test/{name}": mean for name, (mean, _) in found.scores.items()})
+    run.log_metrics({f"test/{name}_std": spread for name, (_, spread) in found.scores.items()})
+    run.log_metrics(_test_intervals(found.intervals))
+    if (together := _together(job, done)) is not None:
+        ends = interval_metrics(found.pooled_intervals)
+        run.log_metrics({f"pooled/{name}": value for name, value in found.pooled.items()})
+        run.log_metrics({f"pooled_{name}": value for name, value in ends.items()})
+        log_pictures(run, draw(*together), "figures")
+    note = evaluation_note(job, found.scores, found.intervals, found.pooled)
+    run.set_tags({"mlflow.note.content": note})
+
+
+def _train_splits(job: Job, trials: Sequence[Assigned], workers: int) -> list[Outcome]:
     """Trains and scores each split."""
-    trials = [
-        Assigned(i, point, derive_seed(job.plan.experiment.seed, "outer", seed, i))
-        for i in range(len(job.outer_splits))
-    ]
     outcomes = evaluate_all(partial(run_split, job), trials, workers)
     failed = [(i, o) for i, o in enumerate(outcomes) if o.ending != "finished"]
     if failed:
@@ -174,25 +239,18 @@ def _intervals(job: Job, done: Sequence[Outcome]) -> dict[str, Interval]:
     return {name: ends for name, ends in found.items() if np.isfinite(ends).all()}
 
 
-def _pooled(
-    job: Job, run: Run, done: Sequence[Outcome]
-) -> tuple[dict[str, float], dict[str, Interval]]:
-    """Scores, intervals and figures of all test predictions; empty where they cannot be pooled."""
-    task, tests = job.plan.objective.task, [outer.test for outer in job.outer_splits]
+def _together(job: Job, done: Sequence[Outcome]) -> tuple[Answers, Dataset] | None:
+    """All test predictions with their images; None where they cannot be pooled."""
+    tests = [outer.test for outer in job.outer_splits]
     names = [name for test in tests for name in test.ids]
+    if len(set(names)) < len(names):
+        return None
     found = [_load_arrays(job.tracker, outcome, PREDICTIONS) for outcome in done]
-    if len(set(names)) < len(names) or not all(found):
-        return {}, {}
+    if not all(found):
+        return None
     place = {name: index for index, name in enumerate(job.data.ids)}
     data = job.data.subset([place[name] for name in names])
-    answers = Answers([row for arrays in found for row in arrays["probabilities"]])
-    scores, intervals = score_test(task, {"": answers}, data)
-    scores = {name: value for name, value in scores.items() if np.isfinite(value)}
-    run.log_metrics({f"pooled/{name}": value for name, value in scores.items()})
-    ends = interval_metrics(intervals)
-    run.log_metrics({f"pooled_{name}": value for name, value in ends.items()})
-    log_pictures(run, draw(answers, data), "figures")
-    return scores, intervals
+    return Answers([row for arrays in found for row in arrays["probabilities"]]), data
 
 
 def run_split(job: Job, assigned: Assigned, report: Report) -> Outcome:
