@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from hemaml.run import run
     from hemaml.sweep import resume, sweep
     from hemaml.trail import history
+    from hemaml.transfer import transfer
 
 _HOMES = {
     "Cache": "hemaml.core.cache",
@@ -50,6 +51,7 @@ _HOMES = {
     "run": "hemaml.run",
     "sweep": "hemaml.sweep",
     "sweep_records": "hemaml.record",
+    "transfer": "hemaml.transfer",
     "verify_dataset": "hemaml.data.reading",
 }
 
@@ -77,6 +79,7 @@ __all__ = [
     "run",
     "sweep",
     "sweep_records",
+    "transfer",
     "verify_dataset",
 ]
 

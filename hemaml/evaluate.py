@@ -38,7 +38,7 @@ from hemaml.core.search import Assigned, Outcome, Report
 from hemaml.core.seeding import derive_seed
 from hemaml.core.task import Task
 from hemaml.core.tracker import Record, Run, Tracker
-from hemaml.core.types import Point
+from hemaml.core.types import Float64Array, Point
 from hemaml.data.splits import (
     split_digest,
     split_kind,
@@ -235,7 +235,12 @@ def _intervals(job: Job, done: Sequence[Outcome]) -> dict[str, Interval]:
     """Of the mean of each score over the splits; empty where the task says nothing of them."""
     if job.plan.objective.task.resampled is None:
         return {}
-    found = mean_intervals([_load_arrays(job.tracker, outcome, DRAWS) for outcome in done])
+    return finite_intervals([_load_arrays(job.tracker, outcome, DRAWS) for outcome in done])
+
+
+def finite_intervals(drawn: Sequence[Mapping[str, Float64Array]]) -> dict[str, Interval]:
+    """The 95 % interval of each mean over parts with these draws, where it is defined."""
+    found = mean_intervals(drawn)
     return {name: ends for name, ends in found.items() if np.isfinite(ends).all()}
 
 
@@ -255,6 +260,8 @@ def _together(job: Job, done: Sequence[Outcome]) -> tuple[Answers, Dataset] | No
 
 def run_split(job: Job, assigned: Assigned, report: Report) -> Outcome:
     """Trains on one outer split, then scores its test part, unless that has been done before."""
+    from safetensors.numpy import save
+
     outcome = run_trial(job, assigned, report)
     if outcome.ending != "finished":
         return outcome
@@ -270,7 +277,8 @@ def run_split(job: Job, assigned: Assigned, report: Report) -> Outcome:
     scores, intervals = score_test(job.plan.objective.task, answers, test)
     run = job.tracker.reopen(outcome.run_id)
     try:
-        run.log_bytes(_draws(job, answers, test), DRAWS)
+        drawn = test_draws(job.plan.objective.task, answers, test, job.data)
+        run.log_bytes(save(drawn), DRAWS)
         run.log_bytes(_probabilities(answers), PREDICTIONS)
         run.log_metrics({f"test/{name}": value for name, value in scores.items()})
         run.log_metrics(_test_intervals(intervals))
@@ -299,23 +307,25 @@ def score_test(
     return scores, intervals
 
 
-def _draws(job: Job, answers: Mapping[str, Answers], test: Dataset) -> bytes:
-    """The scores of a test part in each draw of the bootstrap over the whole data set."""
-    from safetensors.numpy import save
+def test_draws(
+    task: Task, answers: Mapping[str, Answers], test: Dataset, whole: Dataset
+) -> dict[str, Float64Array]:
+    """The scores of a test part in each draw of the bootstrap over the whole data set.
 
-    data, scores_of = job.data, job.plan.objective.task.resampled
-    if scores_of is None:
-        return save({})
-    place = {name: index for index, name in enumerate(data.ids)}
+    Empty where the task says nothing of draws.
+    """
+    if task.resampled is None:
+        return {}
+    place = {name: index for index, name in enumerate(whole.ids)}
     places_N = np.array([place[name] for name in test.ids])
-    group_M = group_indices(data.groups, len(data))
+    group_M = group_indices(whole.groups, len(whole))
     drawn = {
-        prefix: resampled_scores(scores_of(found, test), group_M, places_N)
+        prefix: resampled_scores(task.resampled(found, test), group_M, places_N)
         for prefix, found in answers.items()
     }
-    return save(
-        {f"{p}{name}": values_R for p, found in drawn.items() for name, values_R in found.items()}
-    )
+    return {
+        f"{p}{name}": values_R for p, found in drawn.items() for name, values_R in found.items()
+    }
 
 
 def _probabilities(answers: Mapping[str, Answers]) -> bytes:

@@ -1,11 +1,12 @@
 """The commands that put papers and laboratories to the test: `reproduce`, `transfer`."""
 
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from hemaml.cli.show import print_table
+from hemaml.cli.arguments import Sets
+from hemaml.cli.show import figure, headline, print_table
 
 app = typer.Typer()
 
@@ -75,3 +76,51 @@ def _list(name: str | None) -> None:
         [one.name, one.table.about, one.table.source, ", ".join(one.table.rows)] for one in found
     ]
     print_table(["table", "what", "paper", "rows"], cells)
+
+
+@app.command()
+def transfer(
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="models:/name@alias, models:/name/version or a run's id; of an evaluation, the "
+            "models of all its splits."
+        ),
+    ],
+    data: Annotated[str, typer.Argument(help="An experiment file, or a reader, of other data.")],
+    set_: Sets = None,
+) -> None:
+    """Score a recorded model on another data set, beside its scores on its own."""
+    import hemaml
+    from hemaml.cli.data import data_section
+    from hemaml.notes import plus_minus, told
+
+    found = hemaml.transfer(model, data_section(data, set_ or []))
+    rows = [
+        [
+            name,
+            plus_minus(*pair) if found.num_models > 1 else figure(pair[0]),
+            told(found.intervals.get(name)),
+            _known(found, name),
+        ]
+        for name, pair in headline(found.scores).items()
+    ]
+    heads = ["metric", f"on {found.target}", "95 % interval"]
+    models = f"{found.num_models} models" if found.num_models > 1 else "one model"
+    print_table(
+        [*heads, f"on {found.source}, {found.source_part}"],
+        rows,
+        title=f"{found.model}: {models} of {found.source} on {found.num_images} images of "
+        f"{found.target}",
+    )
+    print(f"run {found.run_id}; look at it with `hemaml ui` at {found.link}")
+
+
+def _known(found: Any, name: str) -> str:
+    """What is known of a score on the model's own data."""
+    from hemaml.notes import plus_minus
+
+    if name not in found.source_scores:
+        return ""
+    pair = found.source_scores[name]
+    return plus_minus(*pair) if found.num_models > 1 else figure(pair[0])

@@ -167,12 +167,12 @@ def row_plans(found: TableFile, keys: Sequence[str], overrides: Sequence[str]) -
         row = found.table.rows[key]
         path = found.path.parent.parent / f"{row.experiment}.yaml"
         own = [*found.table.set_, *row.set_]
-        intended = load_experiment(path, own)
+        intended = load_experiment(path, own, search=False)
         known = _parameters(intended)
         meant = {text: _for_row(text, key, found.table.rows) for text in overrides}
         fitting = {text: mine for text, mine in meant.items() if mine and _fits(mine, known)}
         used.update(fitting)
-        plan = load_experiment(path, [*own, *fitting.values()])
+        plan = load_experiment(path, [*own, *fitting.values()], search=False)
         stated = found.table.settings | row.settings
         for name in stated:
             if name not in known:
