@@ -164,7 +164,7 @@ def test_what_is_asked_wrong_leaves_nothing(table, workplace):
     ):
         with pytest.raises(ConfigError, match=told):
             call(table(**changes), *arguments)
-    with pytest.raises(UnknownName, match=r"known: wbc-table-1 \(Seven segmenters .* data set 1"):
+    with pytest.raises(UnknownName, match=r"known: wbc-table-1, .* wbc-table-1: Seven segm"):
         call("wbc-tabel-1")
     assert tracker().find({}) == []
 

@@ -141,11 +141,12 @@ def find_table(name: str) -> TableFile:
     """
     if name.endswith((".yaml", ".yml")) and Path(name).is_file():
         return read_table(Path(name))
-    for found in table_files():
-        if found.name == name:
-            return found
-    known = [f"{found.name} ({found.table.about})" for found in table_files()]
-    raise UnknownName("table", name, known, hint="Tables lie in experiments/<task>/tables/.")
+    files = {found.name: found for found in table_files()}
+    if name not in files:
+        told = " ".join(f"{known}: {found.table.about}" for known, found in files.items())
+        hint = f"{told} Tables lie in experiments/<task>/tables/."
+        raise UnknownName("table", name, files, hint=hint)
+    return files[name]
 
 
 def row_plans(found: TableFile, keys: Sequence[str], overrides: Sequence[str]) -> list[RowPlan]:
