@@ -21,9 +21,11 @@ if TYPE_CHECKING:
     from hemaml.record import recorded_point, sweep_records
     from hemaml.registering import models
     from hemaml.report import report
+    from hemaml.reproduce import reproduce
     from hemaml.run import run
     from hemaml.sweep import resume, sweep
     from hemaml.trail import history
+    from hemaml.transfer import transfer
 
 _HOMES = {
     "Cache": "hemaml.core.cache",
@@ -43,11 +45,13 @@ _HOMES = {
     "reader_names": "hemaml.data.reading",
     "recorded_point": "hemaml.record",
     "report": "hemaml.report",
+    "reproduce": "hemaml.reproduce",
     "resume": "hemaml.sweep",
     "rollback": "hemaml.promote",
     "run": "hemaml.run",
     "sweep": "hemaml.sweep",
     "sweep_records": "hemaml.record",
+    "transfer": "hemaml.transfer",
     "verify_dataset": "hemaml.data.reading",
 }
 
@@ -69,11 +73,13 @@ __all__ = [
     "reader_names",
     "recorded_point",
     "report",
+    "reproduce",
     "resume",
     "rollback",
     "run",
     "sweep",
     "sweep_records",
+    "transfer",
     "verify_dataset",
 ]
 

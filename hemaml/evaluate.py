@@ -9,11 +9,15 @@ from a bootstrap over the groups of the whole data set (images where there are n
 draws every split is scored on what the draw has of its test part. The first holds what other splits
 would change, the second what other patients in the test parts would; neither holds both.
 
+An evaluation that was interrupted goes on where it was when it is asked for again; one that has
+finished is told again, without training or scoring anything.
+
 Where each image of a classification set is in one test part, as with folds or with each group left
 out once, all test predictions together are scored as well: a part of one case alone has no AUC.
 Where test parts overlap, only their confusion matrices are added up.
 """
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -24,21 +28,24 @@ from typing import Any
 import numpy as np
 
 from hemaml.core.dataset import Dataset
+from hemaml.core.documents import canonical_json
 from hemaml.core.errors import ConfigError, TrialError
 from hemaml.core.experiment import Plan, load_experiment
 from hemaml.core.objective import Model, Objective
 from hemaml.core.predictions import Answers
+from hemaml.core.provenance import is_gone, this_process
 from hemaml.core.search import Assigned, Outcome, Report
 from hemaml.core.seeding import derive_seed
 from hemaml.core.task import Task
-from hemaml.core.tracker import Run, Tracker
-from hemaml.core.types import Point
+from hemaml.core.tracker import Record, Run, Tracker
+from hemaml.core.types import Float64Array, Point
 from hemaml.data.splits import (
     split_digest,
     split_kind,
     split_record,
 )
 from hemaml.engines.workers import evaluate_all
+from hemaml.explain import Picture
 from hemaml.explain.classification import draw, draw_confusion
 from hemaml.job import Job
 from hemaml.notes import evaluation_note
@@ -54,7 +61,7 @@ from hemaml.record import (
     run_tags,
 )
 from hemaml.training import STATUS, interval_metrics
-from hemaml.trial import run_trial
+from hemaml.trial import key_of, run_trial
 
 DRAWS = "test_draws.safetensors"
 """Artifact of a split's run: the scores of its test part in each draw of the bootstrap."""
@@ -95,6 +102,7 @@ def evaluate(
     splits: int | None = None,
     seed: int = 0,
     workers: int = 1,
+    parent: str | None = None,
 ) -> Evaluation:
     """Trains a point on each outer split and scores each test part once.
 
@@ -106,6 +114,7 @@ def evaluate(
             the experiment has `folds: official`.
         seed: Of the random splits, and of the validation parts.
         workers: Processes that train splits side by side.
+        parent: Run that a new evaluation goes below.
 
     Raises:
         ConfigError: `splits` is below 1, or not the number of official folds.
@@ -121,43 +130,101 @@ def evaluate(
         keep_model=True,
         tags={"protocol.paper": "true"},
     )
-    num, kind = len(job.outer_splits), split_kind(job.outer_splits)
-    params = plan.params(point or {}).model_dump(mode="json", by_alias=True)
+    trials = [
+        Assigned(i, point or {}, derive_seed(plan.experiment.seed, "outer", seed, i))
+        for i in range(len(job.outer_splits))
+    ]
+    key = _key(job, trials)
+    earlier = _equal(job.tracker, key)
+    if earlier is not None and earlier.tags["outcome"] == "finished":
+        job = job.but(parent=earlier.id)
+        return _found(job, earlier.id, _train_splits(job, trials, workers=1))
+    run = _reopen(job, earlier) if earlier else _open(job, key, parent)
+    job = job.but(parent=run.id)
+    with described(job.tracker), ended_on_error(job.tracker, run):
+        run.log_params(plan.params(point or {}).model_dump(mode="json", by_alias=True))
+        log_inputs(job, run, split_record(job.outer_splits))
+        done = _train_splits(job, trials, workers)
+        found = _found(job, run.id, done)
+        _log(job, run, found, done)
+        run.set_tags({"outcome": "finished"})
+        run.end("FINISHED")
+    return found
+
+
+def _key(job: Job, trials: Sequence[Assigned]) -> str:
+    """Hex key of an evaluation: of its trials, and of what its run says of them."""
+    experiment = job.plan.experiment
+    said = [experiment.name, experiment.question, experiment.paper]
+    text = canonical_json([*said, [key_of(job, trial) for trial in trials]])
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _equal(tracker: Tracker, key: str) -> Record | None:
+    """The latest evaluation of this key that has finished, or that nobody works on any more."""
+    found = tracker.find({"kind": "evaluation", "evaluation_key": key})
+    at_rest = [r for r in found if r.status != "RUNNING" or is_gone(r.tags["process"])]
+    finished = [record for record in at_rest if record.tags["outcome"] == "finished"]
+    return next(reversed(finished or at_rest), None)
+
+
+def _open(job: Job, key: str, parent: str | None) -> Run:
     tags = {
         **run_tags(job),
         "kind": "evaluation",
+        "evaluation_key": key,
         "outcome": "running",
         "protocol.paper": "true",
-        "splits": num,
-        "split.kind": kind,
+        "splits": len(job.outer_splits),
+        "split.kind": split_kind(job.outer_splits),
         "split_digest": split_digest(job.outer_splits),
     }
-    run = job.tracker.start(f"{plan.experiment.name}-evaluation", tags)
-    job = job.but(parent=run.id)
-    with described(job.tracker), ended_on_error(job.tracker, run):
-        run.log_dataset(job.data, "outer splits")
-        run.log_params(params)
-        log_inputs(job, run, split_record(job.outer_splits))
-        done = _train_splits(job, point or {}, seed, workers)
-        rows = [_test_scores(job.tracker.get(outcome.run_id).metrics) for outcome in done]
-        scores, intervals = mean_and_deviation(rows), _intervals(job, done)
-        run.log_metrics({f"test/{name}": mean for name, (mean, _) in scores.items()})
-        run.log_metrics({f"test/{name}_std": spread for name, (_, spread) in scores.items()})
-        run.log_metrics(_test_intervals(intervals))
-        pooled, ends = _pooled(job, run, done)
-        note = evaluation_note(job, scores, intervals, pooled)
-        run.set_tags({"outcome": "finished", "mlflow.note.content": note})
-        run.end("FINISHED")
-    paper = plan.experiment.paper
-    return Evaluation(run.id, rows, scores, intervals, paper, page(job, run.id), pooled, ends)
+    run = job.tracker.start(f"{job.plan.experiment.name}-evaluation", tags, parent)
+    run.log_dataset(job.data, "outer splits")
+    return run
 
 
-def _train_splits(job: Job, point: Point, seed: int, workers: int) -> list[Outcome]:
+def _reopen(job: Job, record: Record) -> Run:
+    run = job.tracker.reopen(record.id)
+    run.set_tags({"outcome": "running", "process": this_process()})
+    return run
+
+
+def _found(job: Job, run_id: str, done: Sequence[Outcome]) -> Evaluation:
+    """What the splits' runs say together."""
+    records = [job.tracker.get(outcome.run_id) for outcome in done]
+    rows = [_test_scores(record.metrics) for record in records]
+    pooled, ends = dict[str, float](), dict[str, Interval]()
+    together = _together(job, done)
+    if together is not None and not _overlap(together[1]):
+        pooled, ends = score_test(job.plan.objective.task, {"": together[0]}, together[1])
+    return Evaluation(
+        run_id=run_id,
+        splits=rows,
+        scores=mean_and_deviation(rows),
+        intervals=_intervals(job, done),
+        paper=job.plan.experiment.paper,
+        link=page(job, run_id),
+        pooled={name: value for name, value in pooled.items() if np.isfinite(value)},
+        pooled_intervals=ends,
+    )
+
+
+def _log(job: Job, run: Run, found: Evaluation, done: Sequence[Outcome]) -> None:
+    run.log_metrics({f"test/{name}": mean for name, (mean, _) in found.scores.items()})
+    run.log_metrics({f"test/{name}_std": spread for name, (_, spread) in found.scores.items()})
+    run.log_metrics(_test_intervals(found.intervals))
+    ends = interval_metrics(found.pooled_intervals)
+    run.log_metrics({f"pooled/{name}": value for name, value in found.pooled.items()})
+    run.log_metrics({f"pooled_{name}": value for name, value in ends.items()})
+    if (together := _together(job, done)) is not None:
+        log_pictures(run, _draw_together(job, *together), "figures")
+    note = evaluation_note(job, found.scores, found.intervals, found.pooled)
+    run.set_tags({"mlflow.note.content": note})
+
+
+def _train_splits(job: Job, trials: Sequence[Assigned], workers: int) -> list[Outcome]:
     """Trains and scores each split."""
-    trials = [
-        Assigned(i, point, derive_seed(job.plan.experiment.seed, "outer", seed, i))
-        for i in range(len(job.outer_splits))
-    ]
     outcomes = evaluate_all(partial(run_split, job), trials, workers)
     failed = [(i, o) for i, o in enumerate(outcomes) if o.ending != "finished"]
     if failed:
@@ -170,40 +237,43 @@ def _intervals(job: Job, done: Sequence[Outcome]) -> dict[str, Interval]:
     """Of the mean of each score over the splits; empty where the task says nothing of them."""
     if job.plan.objective.task.resampled is None:
         return {}
-    found = mean_intervals([_load_arrays(job.tracker, outcome, DRAWS) for outcome in done])
+    return finite_intervals([_load_arrays(job.tracker, outcome, DRAWS) for outcome in done])
+
+
+def finite_intervals(drawn: Sequence[Mapping[str, Float64Array]]) -> dict[str, Interval]:
+    """The 95 % interval of each mean over parts with these draws, where it is defined."""
+    found = mean_intervals(drawn)
     return {name: ends for name, ends in found.items() if np.isfinite(ends).all()}
 
 
-def _pooled(
-    job: Job, run: Run, done: Sequence[Outcome]
-) -> tuple[dict[str, float], dict[str, Interval]]:
-    """Scores, intervals and figures of all test predictions; empty where they cannot be pooled.
-
-    Of test parts that overlap there is the sum of their confusion matrices, as a figure.
-    """
-    task, tests = job.plan.objective.task, [outer.test for outer in job.outer_splits]
-    names = [name for test in tests for name in test.ids]
+def _together(job: Job, done: Sequence[Outcome]) -> tuple[Answers, Dataset] | None:
+    """All test predictions of a classifier with their images, as often as those were tested."""
     found = [_load_arrays(job.tracker, outcome, PREDICTIONS) for outcome in done]
     if not all(found):
-        return {}, {}
+        return None
     place = {name: index for index, name in enumerate(job.data.ids)}
-    data = job.data.subset([place[name] for name in names])
+    tested = [place[name] for outer in job.outer_splits for name in outer.test.ids]
     answers = Answers([row for arrays in found for row in arrays["probabilities"]])
-    if len(set(names)) < len(names):
-        data = replace(data, name=f"{data.name} in {len(tests)} test parts")
-        log_pictures(run, [draw_confusion(answers, data)], "figures")
-        return {}, {}
-    scores, intervals = score_test(task, {"": answers}, data)
-    scores = {name: value for name, value in scores.items() if np.isfinite(value)}
-    run.log_metrics({f"pooled/{name}": value for name, value in scores.items()})
-    ends = interval_metrics(intervals)
-    run.log_metrics({f"pooled_{name}": value for name, value in ends.items()})
-    log_pictures(run, draw(answers, data), "figures")
-    return scores, intervals
+    return answers, job.data.subset(tested)
+
+
+def _draw_together(job: Job, answers: Answers, tested: Dataset) -> list[Picture]:
+    """All figures, or the sum of the confusion matrices of test parts that overlap."""
+    if not _overlap(tested):
+        return draw(answers, tested)
+    name = f"{tested.name} in {len(job.outer_splits)} test parts"
+    return [draw_confusion(answers, replace(tested, name=name))]
+
+
+def _overlap(tested: Dataset) -> bool:
+    """Whether an image was tested more than once, so that its predictions cannot be pooled."""
+    return len(set(tested.ids)) < len(tested)
 
 
 def run_split(job: Job, assigned: Assigned, report: Report) -> Outcome:
     """Trains on one outer split, then scores its test part, unless that has been done before."""
+    from safetensors.numpy import save
+
     outcome = run_trial(job, assigned, report)
     if outcome.ending != "finished":
         return outcome
@@ -219,7 +289,8 @@ def run_split(job: Job, assigned: Assigned, report: Report) -> Outcome:
     scores, intervals = score_test(job.plan.objective.task, answers, test)
     run = job.tracker.reopen(outcome.run_id)
     try:
-        run.log_bytes(_draws(job, answers, test), DRAWS)
+        drawn = test_draws(job.plan.objective.task, answers, test, job.data)
+        run.log_bytes(save(drawn), DRAWS)
         run.log_bytes(_probabilities(answers), PREDICTIONS)
         run.log_metrics({f"test/{name}": value for name, value in scores.items()})
         run.log_metrics(_test_intervals(intervals))
@@ -248,23 +319,25 @@ def score_test(
     return scores, intervals
 
 
-def _draws(job: Job, answers: Mapping[str, Answers], test: Dataset) -> bytes:
-    """The scores of a test part in each draw of the bootstrap over the whole data set."""
-    from safetensors.numpy import save
+def test_draws(
+    task: Task, answers: Mapping[str, Answers], test: Dataset, whole: Dataset
+) -> dict[str, Float64Array]:
+    """The scores of a test part in each draw of the bootstrap over the whole data set.
 
-    data, scores_of = job.data, job.plan.objective.task.resampled
-    if scores_of is None:
-        return save({})
-    place = {name: index for index, name in enumerate(data.ids)}
+    Empty where the task says nothing of draws.
+    """
+    if task.resampled is None:
+        return {}
+    place = {name: index for index, name in enumerate(whole.ids)}
     places_N = np.array([place[name] for name in test.ids])
-    group_M = group_indices(data.groups, len(data))
+    group_M = group_indices(whole.groups, len(whole))
     drawn = {
-        prefix: resampled_scores(scores_of(found, test), group_M, places_N)
+        prefix: resampled_scores(task.resampled(found, test), group_M, places_N)
         for prefix, found in answers.items()
     }
-    return save(
-        {f"{p}{name}": values_R for p, found in drawn.items() for name, values_R in found.items()}
-    )
+    return {
+        f"{p}{name}": values_R for p, found in drawn.items() for name, values_R in found.items()
+    }
 
 
 def _probabilities(answers: Mapping[str, Answers]) -> bytes:

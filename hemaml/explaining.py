@@ -160,12 +160,7 @@ def open_model(uri: str) -> Opened:
     tracker = trackers()[0]
     if is_registered(uri):
         fixed = tracker.fixed_version(uri)
-        name, _, number = fixed.removeprefix(REGISTERED).partition("/")
-        if not number.isdecimal():
-            raise ConfigError(
-                f"a registered model is models:/name@alias or models:/name/version, but got {uri!r}"
-            )
-        objective = Registry(tracker.uri).version(name, int(number)).tags["objective"]
+        objective = Registry(tracker.uri).by_uri(fixed).tags["objective"]
         model = _loaded(objective, tracker.model_weights(fixed), uri)
         return Opened(uri.removeprefix(REGISTERED), model)
     record = tracker.get(uri)

@@ -30,7 +30,7 @@ from hemaml.training import STATUS, is_curve
 
 PARTS = "parts.json"
 """File beside a model's pictures: its scores by class and by group (patient, case or slide)."""
-TOP_KINDS = ("sweep", "evaluation", "run", "promotion", "rollback")
+TOP_KINDS = ("sweep", "evaluation", "table", "transfer", "run", "promotion", "rollback")
 """What stands at the top of a task's runs."""
 
 

@@ -31,14 +31,7 @@ def run_trial(job: Job, assigned: Assigned, report: Report) -> Outcome:
     """
     params = job.plan.params(assigned.point)
     seed, folds = job.seed_of(assigned), job.folds_of(assigned)
-    key = trial_key(
-        objective=job.plan.experiment.objective,
-        params=params,
-        data_digest=job.data.digest,
-        split_digest=split_digest(folds),
-        seed=seed,
-        files_digest=job.plan.objective.files(params),
-    )
+    key = key_of(job, assigned)
     mine = _run_of(job, assigned, key)
     if mine is not None and mine.tags.get("outcome") == "finished":
         return _recorded(job, mine, key)  # its end was not heard by the study
@@ -64,6 +57,19 @@ def run_trial(job: Job, assigned: Assigned, report: Report) -> Outcome:
     outcome = _end(run, outcome, excess)
     shutil.rmtree(training.folder, ignore_errors=True)  # last: until then it may be needed
     return outcome
+
+
+def key_of(job: Job, assigned: Assigned) -> str:
+    """The key of a trial; see `hemaml.core.identity.trial_key`."""
+    params = job.plan.params(assigned.point)
+    return trial_key(
+        objective=job.plan.experiment.objective,
+        params=params,
+        data_digest=job.data.digest,
+        split_digest=split_digest(job.folds_of(assigned)),
+        seed=job.seed_of(assigned),
+        files_digest=job.plan.objective.files(params),
+    )
 
 
 def _check_lineage(job: Job, params: Frozen, assigned: Assigned) -> None:

@@ -49,7 +49,7 @@ def data_verify(
     """Name every bad file of a data set."""
     from hemaml.data.reading import verify_dataset
 
-    section = _data_section(what, set_ or [])
+    section = data_section(what, set_ or [])
     problems = verify_dataset(section)
     if problems:
         rows = [[p.severity, str(p.file), p.rule, p.found] for p in problems]
@@ -69,14 +69,15 @@ def data_show(
     from hemaml.data.reading import read_dataset
     from hemaml.explain.contact_sheet import contact_sheet, facts
 
-    data = read_dataset(_data_section(what, set_ or []))
+    data = read_dataset(data_section(what, set_ or []))
     print_table(["fact", "value"], [[name, value] for name, value in facts(data).items()])
     if out is not None:
         out.write_bytes(contact_sheet(data))
         print(out)
 
 
-def _data_section(what: str, overrides: list[str]) -> dict[str, Any]:
+def data_section(what: str, overrides: list[str]) -> dict[str, Any]:
+    """The `data:` section of an experiment file, or of a reader alone, with `--set` applied."""
     from hemaml.core.documents import override, read_yaml
 
     is_file = what.endswith((".yaml", ".yml"))

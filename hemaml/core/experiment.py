@@ -188,11 +188,14 @@ class Plan(Frozen):
         return dump_yaml(self.experiment.document()), dump_yaml(space)
 
 
-def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Plan:
+def load_experiment(
+    path: str | Path, overrides: Sequence[str] = (), *, search: bool = True
+) -> Plan:
     """Reads `experiments/<task>/<name>.yaml` and the space it names, and checks both.
 
     The space is `search_spaces/<task>/<space>.yaml` beside the `experiments` folder; `space:`
-    defaults to the experiment's own name, and may be missing for one that is only run.
+    defaults to the experiment's own name, and may be missing for one that is only run. Without
+    `search` it is left aside, so that overrides may fix what it would search.
 
     Raises:
         ConfigError: An unknown key, a wrong value, a range outside the objective's bounds; each
@@ -217,7 +220,7 @@ def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Plan:
         / experiment.task
         / f"{experiment.space or experiment.name}.yaml"
     )
-    has_space = experiment.space is not None or space_path.is_file()
+    has_space = search and (experiment.space is not None or space_path.is_file())
     plan = Plan(experiment=experiment, space=load_space(space_path) if has_space else None)
     check_plan(plan)
     return plan

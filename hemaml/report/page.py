@@ -60,12 +60,12 @@ def render(title: str, groups: Sequence[Group]) -> str:
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}'
         '</title><meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<style>{_asset('page.css')}</style></head><body>"
+        f"<style>{asset('page.css')}</style></head><body>"
         f"<header><h1>{escape(title)}</h1>{_printed_at(groups)}</header>"
         f"<nav>{page.links()}</nav><main>{body}</main>"
         "<footer>hemaml. Research software, not for diagnosis. Scores of a search are on "
         "validation; the held-out part is scored by <code>hemaml promote</code> alone.</footer>"
-        f"{page.data()}<script>{_plotly()}</script><script>{_asset('page.js')}</script>"
+        f"{page.data()}<script>{_plotly()}</script><script>{asset('page.js')}</script>"
         "</body></html>\n"
     )
 
@@ -222,7 +222,8 @@ def _printed_at(groups: Sequence[Group]) -> str:
     return f'<p class="muted">{num} sweep{"s" if num > 1 else ""}, as recorded on {when}.</p>'
 
 
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
+    """A text file of this package."""
     return files("hemaml.report").joinpath(name).read_text(encoding="utf-8")
 
 

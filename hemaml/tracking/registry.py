@@ -99,6 +99,20 @@ class Registry:
         known = [str(version.number) for version in self.versions(name)]
         raise UnknownName(f"version of {name}", str(number), known)
 
+    def by_uri(self, uri: str) -> Version:
+        """The version that `models:/name/version` means.
+
+        Raises:
+            UnknownName: There is no such model or version.
+            ConfigError: The URI names no version.
+        """
+        name, _, number = uri.removeprefix(REGISTERED).partition("/")
+        if not number.isdecimal():
+            raise ConfigError(
+                f"a registered model is models:/name@alias or models:/name/version, but got {uri!r}"
+            )
+        return self.version(name, int(number))
+
     def by_alias(self, name: str, alias: str) -> Version | None:
         """The version that an alias means, or None."""
         number = self._aliases(name).get(alias)

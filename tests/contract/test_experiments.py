@@ -7,9 +7,11 @@ import pytest
 
 from hemaml.core.experiment import load_experiment
 from hemaml.core.objective import objective_names
+from hemaml.reproduce.table import read_table, row_plans
 
 ROOT = Path(__file__).parents[2]
 EXPERIMENTS = sorted((ROOT / "experiments").glob("*/*.yaml"))
+TABLES = sorted((ROOT / "experiments").glob("*/tables/*.yaml"))
 SPACES = sorted((ROOT / "search_spaces").glob("*/*.yaml"))
 
 
@@ -27,6 +29,17 @@ def test_an_experiment_reads_and_has_what_a_reader_needs(path):
     assert "source" in plan.experiment.paper or not plan.experiment.paper
     figures = {name: value for name, value in plan.experiment.paper.items() if name != "source"}
     assert all(isinstance(value, float) for value in figures.values())
+
+
+@pytest.mark.parametrize("path", TABLES, ids=lambda path: path.stem)
+def test_a_table_names_experiments_and_parameters_that_exist(path):
+    found = read_table(path)
+    for row in row_plans(found, found.keys([]), []):
+        assert row.plan.experiment.task == path.parents[1].name
+        own = plan_of(path.parents[1] / f"{row.row.experiment}.yaml").experiment
+        if row.intended.experiment.data == own.data:
+            figures = {name: own.paper.get(name) for name in row.row.paper if name in own.paper}
+            assert figures.items() <= row.row.paper.items(), "an experiment and its table agree"
 
 
 @pytest.mark.parametrize("path", SPACES, ids=lambda path: path.stem)

@@ -1,0 +1,213 @@
+"""A table of a paper as data: its figures, and which experiments measure the same.
+
+Tables lie in `experiments/<task>/tables/<name>.yaml`, beside the experiments that their rows name.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from pydantic import Field
+
+from hemaml.core.documents import read_yaml, validated
+from hemaml.core.errors import ConfigError, UnknownName
+from hemaml.core.experiment import Plan, load_experiment
+from hemaml.core.space import Scalar
+from hemaml.core.types import Frozen
+
+SIZE = "params_total"
+"""The one metric of a table that no test part gives: the model's number of parameters."""
+PARAM = "params."
+
+
+class PaperData(Frozen):
+    """What the paper measured on."""
+
+    name: str = Field(description="The data set's name, as our reader gives it.")
+    images: int = Field(ge=1, description="How many it had in all.")
+    sides: tuple[int, int] | None = Field(default=None, description="Height and width in pixels.")
+
+
+class Row(Frozen):
+    """One model of a table."""
+
+    label: str = Field(description="As the paper calls it.")
+    experiment: str = Field(description="Name of the experiment file in the folder above.")
+    set_: tuple[str, ...] = Field(default=(), alias="set", description="As `--set` takes them.")
+    settings: dict[str, Scalar] = Field(
+        default={}, description="Parameters of the objective as the paper states them."
+    )
+    paper: dict[str, float] = Field(description="Metric to the paper's figure.")
+
+
+class PaperTable(Frozen):
+    """A table file."""
+
+    about: str = Field(description="One sentence, for the list of tables.")
+    source: str = Field(description="Paper, table and section.")
+    data: PaperData
+    train: float | None = Field(
+        default=None, gt=0, lt=1, description="Share of the images that the paper trained on."
+    )
+    metrics: tuple[str, ...] = Field(min_length=1, description="Columns, in order.")
+    set_: tuple[str, ...] = Field(default=(), alias="set", description="For every row.")
+    settings: dict[str, Scalar] = Field(default={}, description="Of every row.")
+    remarks: tuple[str, ...] = Field(default=(), description="On the paper, below the table.")
+    rows: dict[str, Row] = Field(min_length=1)
+
+
+@dataclass(frozen=True)
+class TableFile:
+    """A table where it lies.
+
+    Attributes:
+        path: Its file.
+        table: What is in it.
+    """
+
+    path: Path
+    table: PaperTable
+
+    @property
+    def name(self) -> str:
+        """As `hemaml reproduce` takes it."""
+        return self.path.stem
+
+    def keys(self, chosen: Sequence[str]) -> list[str]:
+        """Names of the chosen rows in the table's order; all rows where none is chosen.
+
+        Raises:
+            UnknownName: There is no such row.
+        """
+        for name in chosen:
+            if name not in self.table.rows:
+                raise UnknownName(f"row of {self.name}", name, self.table.rows)
+        return [name for name in self.table.rows if not chosen or name in chosen]
+
+
+@dataclass(frozen=True)
+class RowPlan:
+    """How a row is measured, and what it is compared with.
+
+    Attributes:
+        key: Name of the row.
+        row: As the file has it.
+        plan: What is run.
+        intended: The same without what the user has overridden.
+        stated: Parameters as the paper states them.
+    """
+
+    key: str
+    row: Row
+    plan: Plan
+    intended: Plan
+    stated: dict[str, Scalar]
+
+    @cached_property
+    def changed(self) -> dict[str, tuple[object, object]]:
+        """Parameters that differ from the paper's or, where it states none, the experiment's.
+
+        Each with what is run and what it would be.
+        """
+        ours = self.plan.params({}).model_dump(mode="json", by_alias=True)
+        wanted = self.intended.params({}).model_dump(mode="json", by_alias=True) | self.stated
+        return {n: (v, wanted[n]) for n, v in ours.items() if n in wanted and v != wanted[n]}
+
+
+def table_files() -> list[TableFile]:
+    """All tables below `experiments/` of the working folder, by name."""
+    paths = sorted(Path("experiments").glob("*/tables/*.yaml"), key=lambda path: path.stem)
+    return [read_table(path) for path in paths]
+
+
+def read_table(path: Path) -> TableFile:
+    """A table file. Raises `ConfigError` with the path of each fault."""
+    found = TableFile(path, validated(PaperTable, read_yaml(path), path.name))
+    for key, row in found.table.rows.items():
+        if unknown := sorted(row.paper.keys() - set(found.table.metrics)):
+            raise ConfigError(
+                f"{path.name}: rows.{key}.paper: figures belong to one of `metrics`, "
+                f"{', '.join(found.table.metrics)}, but got {', '.join(unknown)}."
+            )
+    return found
+
+
+def find_table(name: str) -> TableFile:
+    """A table by its name, or by the path of its file.
+
+    Raises:
+        UnknownName: There is no such table.
+    """
+    if name.endswith((".yaml", ".yml")) and Path(name).is_file():
+        return read_table(Path(name))
+    files = {found.name: found for found in table_files()}
+    if name not in files:
+        told = " ".join(f"{known}: {found.table.about}" for known, found in files.items())
+        hint = f"{told} Tables lie in experiments/<task>/tables/."
+        raise UnknownName("table", name, files, hint=hint)
+    return files[name]
+
+
+def row_plans(found: TableFile, keys: Sequence[str], overrides: Sequence[str]) -> list[RowPlan]:
+    """How each chosen row is measured; checked before anything runs.
+
+    An override of a parameter goes to the rows whose objective has it, `row:key=value` to one row.
+
+    Args:
+        found: The table.
+        keys: Names of its rows.
+        overrides: `key=value` or `row:key=value`, as `--set` takes them.
+
+    Raises:
+        ConfigError: An experiment is wrong or absent, an override fits no row, or the table states
+            a parameter that the objective does not have.
+    """
+    plans, used = [], set[str]()
+    for key in keys:
+        row = found.table.rows[key]
+        path = found.path.parent.parent / f"{row.experiment}.yaml"
+        own = [*found.table.set_, *row.set_]
+        intended = load_experiment(path, own, search=False)
+        known = _parameters(intended)
+        meant = {text: _for_row(text, key, found.table.rows) for text in overrides}
+        fitting = {text: mine for text, mine in meant.items() if mine and _fits(mine, known)}
+        used.update(fitting)
+        plan = load_experiment(path, [*own, *fitting.values()], search=False)
+        stated = found.table.settings | row.settings
+        for name in stated:
+            if name not in known:
+                raise UnknownName(f"parameter in {found.path.name}, row {key}", name, known)
+        plans.append(RowPlan(key, row, _with_paper(plan, found, row), intended, stated))
+    for text in overrides:
+        if text not in used:
+            raise UnknownName("parameter of any row", text.partition("=")[0], _all_of(plans))
+    return plans
+
+
+def _for_row(assignment: str, key: str, rows: Collection[str]) -> str:
+    """The assignment without the row's name before it; empty where it is another row's."""
+    name, _, rest = assignment.partition(":")
+    if name not in rows:
+        return assignment
+    return rest if name == key else ""
+
+
+def _fits(assignment: str, known: Sequence[str]) -> bool:
+    name = assignment.partition("=")[0]
+    return not name.startswith(PARAM) or name.removeprefix(PARAM) in known
+
+
+def _parameters(plan: Plan) -> list[str]:
+    return [field.alias or name for name, field in plan.objective.params.model_fields.items()]
+
+
+def _all_of(plans: Sequence[RowPlan]) -> list[str]:
+    return sorted({PARAM + name for plan in plans for name in _parameters(plan.intended)})
+
+
+def _with_paper(plan: Plan, found: TableFile, row: Row) -> Plan:
+    """The plan with the row's figures, which are of this table and perhaps not the file's."""
+    figures: dict[str, str | float] = {"source": found.table.source, **row.paper}
+    experiment = plan.experiment.model_copy(update={"paper": figures})
+    return plan.model_copy(update={"experiment": experiment})

@@ -1,0 +1,149 @@
+"""A recorded model to be put to other data: its weights, what it has seen, and its known scores."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from hemaml.core.errors import ConfigError
+from hemaml.core.objective import Model, Objective, load_objective
+from hemaml.core.tracker import Record, is_registered
+from hemaml.record import mean_and_deviation, summary, trackers
+from hemaml.tracking.mlflow_tracker import PARENT, WEIGHTS, MlflowTracker
+from hemaml.tracking.registry import Registry, Version
+
+KEPT = "a run of `hemaml run`, a finished sweep, an evaluation or one of its splits"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model, or the models of all splits of an evaluation.
+
+    Attributes:
+        name: As it was named, an alias as the version that it means.
+        tracker: Of its task.
+        about: The run that says on what data and with which classes it was trained.
+        runs: Those whose weights are the models, or the run of a registered one.
+        version: The registered version, or None.
+    """
+
+    name: str
+    tracker: MlflowTracker
+    about: Record
+    runs: Sequence[Record]
+    version: Version | None = None
+
+    @property
+    def objective(self) -> Objective:
+        """What trained it."""
+        return load_objective(self.about.tags["objective"])
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Of its predictions, in order."""
+        return tuple(json.loads(self.about.tags["classes"]))
+
+    def models(self) -> list[Model]:
+        """All models, on the CPU.
+
+        Raises:
+            ConfigError: A run kept no model.
+        """
+        if self.version is not None:
+            return [self.objective.model.load(self.tracker.model_weights(self.version.uri))]
+        return [self._load(run) for run in self.runs]
+
+    def _load(self, run: Record) -> Model:
+        source = run.tags.get("model_run") or run.tags.get("reused_from") or run.id
+        if not self.tracker.has_artifact(source, WEIGHTS):
+            raise ConfigError(
+                f"a transfer needs a run that kept its model, but {run.name} ({run.id}) did not. "
+                f"Name {KEPT}, or a registered model."
+            )
+        with TemporaryDirectory() as folder:
+            return self.objective.model.load(self.tracker.download(source, WEIGHTS, Path(folder)))
+
+    @cached_property
+    def seen(self) -> frozenset[str]:
+        """Digests of all images that trained it, chose its best step, or trained what it began on.
+
+        Of an evaluation, those that any of its models has seen.
+        """
+        splits = json.loads(self.tracker.read_text(self.about.id, "split.json"))["splits"]
+        own = [splits[_place(run)] for run in self.runs]
+        images = {image for s in own for part in ("train", "val") for image in s[part]["contents"]}
+        older = {
+            value for run in self.runs for value in run.params.values() if is_registered(value)
+        }
+        return frozenset(images).union(*(self.tracker.trained_on(uri) for uri in older))
+
+    @cached_property
+    def known(self) -> tuple[str, Mapping[str, tuple[float, float]]]:
+        """On which part of its own data it has been scored best, in words, and the scores.
+
+        Test parts before a held-out part before validation, which chose its best step.
+        """
+        tests = [_below("test/", run.metrics) for run in self.runs]
+        if all(tests):
+            where = f"test parts of {len(tests)} splits" if len(tests) > 1 else "its test part"
+            return where, mean_and_deviation(tests)
+        if self.version is not None:
+            name, number = self.version.name, str(self.version.number)
+            tags = {"kind": "promotion", "registered_model": name, "version": number}
+            looked = [_below("held_out/", r.metrics) for r in self.tracker.find(tags)]
+            if found := [scores for scores in looked if scores]:
+                return "held-out part", mean_and_deviation(found[-1:])
+        return "validation", mean_and_deviation([summary(self.about)])
+
+
+def _below(prefix: str, metrics: Mapping[str, float]) -> dict[str, float]:
+    return {k.removeprefix(prefix): v for k, v in metrics.items() if k.startswith(prefix)}
+
+
+def _place(run: Record) -> int:
+    """Which of the recorded splits a run was trained on; of several folds the first is kept."""
+    return int(run.tags["trial"]) if run.tags["kind"] == "split" else 0
+
+
+def open_source(name: str) -> Source:
+    """A registered model, or what a run recorded.
+
+    Args:
+        name: `models:/name@alias`, `models:/name/version` or the id of a run; of an evaluation all
+            of its splits' models are meant.
+
+    Raises:
+        UnknownName: No such registered model or version.
+        ConfigError: The run is of a kind that has no model.
+        StoreError: No such run or alias.
+    """
+    any_task = trackers()[0]
+    if is_registered(name):
+        version = Registry(any_task.uri).by_uri(any_task.fixed_version(name))
+        about = any_task.get(version.run_id)
+        return Source(version.uri, _tracker(about), about, [about], version)
+    record = any_task.get(name)
+    kind = record.tags.get("kind", "")
+    if kind == "evaluation":
+        tracker = _tracker(record)
+        runs = tracker.find({"kind": "split", "outcome": "finished"}, parent=record.id)
+        if len(runs) < int(record.tags["splits"]):
+            raise ConfigError(
+                f"an evaluation is transferred once it has finished, but of {record.name} "
+                f"({name}) {len(runs)} of {record.tags['splits']} splits have. Run it again."
+            )
+        return Source(name, tracker, record, runs)
+    if kind in ("run", "sweep"):
+        return Source(name, _tracker(record), record, [record])
+    if kind in ("split", "confirm"):
+        return Source(name, _tracker(record), any_task.get(record.tags[PARENT]), [record])
+    raise ConfigError(
+        f"a transfer needs a model, but {record.name} ({name}) is a run of kind {kind!r}. "
+        f"Name {KEPT}, or a registered model."
+    )
+
+
+def _tracker(record: Record) -> MlflowTracker:
+    return MlflowTracker(trackers()[0].uri, record.tags["objective"].partition(".")[0])
