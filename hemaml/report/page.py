@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from importlib.resources import files
 from typing import TYPE_CHECKING, get_args
@@ -70,8 +70,10 @@ def study_page(sweep: Swept, study: Study) -> str:
         study: The figure.
     """
     page = _Page()
-    asked = f'<p class="muted">{escape(str(sweep.document["question"]))} {escape(sweep.name)}</p>'
-    body = page.figure(drawn_study(study)) + table_html(study_table(study))
+    question, name = escape(str(sweep.document["question"])), escape(sweep.name)
+    asked = f'<p class="question">{question}</p><p class="muted">{name}</p>'
+    table = replace(study_table(study), title="In numbers", note="")
+    body = page.figure(Drawn("", study.note, draw_study(study))) + table_html(table)
     return page.document(study.figure.title, f"{asked}</header>", body)
 
 

@@ -4,6 +4,7 @@
 table, which `study_figure` draws.
 """
 
+import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from hemaml.core.experiment import SEED
 from hemaml.core.space import Dimension, Scalar
 from hemaml.core.study import StudyFigure
 from hemaml.report.gather import Swept, Trial
-from hemaml.report.tables import SIZES, Table, number, of_sweep, score
+from hemaml.report.tables import SIZES, Table, of_sweep, score
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +49,14 @@ class Study:
         y: Name of the recorded number on the y-axis.
         axis: The searched parameter on the x-axis; None where it is a recorded number.
         marks: By line, then along the axis.
-        sign: 1 where more of the first goal is better, else -1.
+        num_folds: Folds that the value of a trial is the mean of.
     """
 
     figure: StudyFigure
     y: str
     axis: Dimension | None
     marks: Sequence[Mark]
-    sign: int
+    num_folds: int
 
     @cached_property
     def series(self) -> dict[str, list[Mark]]:
@@ -81,14 +82,19 @@ class Study:
         return numbers and not self.figure.size
 
     @property
+    def span(self) -> tuple[float, float]:
+        """The ends of what stands along the x-axis, the paper's points among it."""
+        values = [mark.x for mark in self.marks] + [point.x for point in self.figure.paper]
+        x = [self.place(value) for value in values]
+        return min(x), max(x)
+
+    @property
     def is_log(self) -> bool:
-        """Whether the x-axis is logarithmic."""
-        if self.choices:
-            return False
-        if self.axis is not None and self.axis.type != "categorical":
-            return self.axis.log
-        x = [self.place(value) for value in [mark.x for mark in self.marks]]
-        return min(x) > 0 and max(x) > 10 * min(x)
+        """Whether the x-axis is logarithmic: as a range says, else where values differ tenfold."""
+        if self.axis is not None:
+            return self.axis.type != "categorical" and self.axis.log
+        low, high = self.span
+        return low > 0 and high > 10 * low
 
     def place(self, value: Scalar) -> float:
         """Where a value of x lies on its axis."""
@@ -113,9 +119,12 @@ class Study:
         """How to read it: what a mark is, and over how many seeds."""
         nums = sorted({mark.num for mark in self.marks})
         seeds = f"{nums[0]}" if len(nums) == 1 else f"{nums[0]} to {nums[-1]}"
-        told = "One trial a mark, on validation."
+        scored = "on validation"
+        if self.num_folds > 1:
+            scored += f", the mean of {self.num_folds} folds"
+        told = f"One trial a mark, {scored}."
         if nums[-1] > 1:
-            told = f"Mean over {seeds} seeds with their standard deviation, on validation."
+            told = f"Mean over {seeds} seeds with their standard deviation, {scored}."
         if self.figure.size:
             told += f" The larger the bubble, the larger its {self.word(self.figure.size)}."
         if self.figure.paper:
@@ -138,7 +147,8 @@ def _study(sweep: Swept, figure: StudyFigure) -> Study:
     y = figure.y or sweep.goal.metric
     axis = sweep.space.root.get(figure.x)
     marks = [m for trials in groups.values() for m in _mark(sweep, figure, y, trials)]
-    study = Study(figure, y, axis, marks, sweep.sign)
+    folds = len(json.loads(sweep.tracker.read_text(sweep.record.id, "split.json"))["splits"])
+    study = Study(figure, y, axis, marks, folds)
     order = {text: i for i, text in enumerate(_lines(sweep, figure))}
     marks.sort(key=lambda mark: (order[mark.series], study.place(mark.x)))
     return study
@@ -174,6 +184,11 @@ def _text(value: Scalar) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
+def _count(value: float) -> str:
+    """The mean of a recorded number; of many without decimals."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.4g}"
+
+
 def _lines(sweep: Swept, figure: StudyFigure) -> list[str]:
     """All lines, those of the first choices first."""
 
@@ -206,9 +221,9 @@ def study_table(study: Study) -> Table:
     rows = [
         [
             *([mark.series] if study.figure.by else []),
-            number(mark.x),
+            _text(mark.x) if study.axis else _count(float(mark.x)),  # type: ignore[arg-type]
             score(mark.y) + (f" ± {score(mark.spread)}" if mark.num > 1 else ""),
-            *(number(mark.size) for _ in sized),
+            *(_count(mark.size) for _ in sized),
             str(mark.num),
         ]
         for mark in study.marks
@@ -216,7 +231,7 @@ def study_table(study: Study) -> Table:
     for point in study.figure.paper:
         name = f"paper: {point.name}" if point.name else "paper"
         rows.append(
-            [*([name] if study.figure.by else []), number(point.x), f"{point.y:g}"]
+            [*([name] if study.figure.by else []), _text(point.x), f"{point.y:g}"]
             + ["–" for _ in sized]
             + ["–"]
         )

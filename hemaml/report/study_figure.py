@@ -1,5 +1,6 @@
 """Draws the figures that an experiment asks for: with Plotly for pages, as PNG for the UI."""
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +36,9 @@ def draw_study(study: Study) -> "Figure":
             tickvals=list(range(len(study.choices))), ticktext=study.ticks, range=ends
         )
     elif study.is_log:
-        page.update_xaxes(type="log", dtick=1)
+        at = log_ticks(study.span)
+        page.update_xaxes(type="log", tickvals=at, ticktext=[f"{value:,g}" for value in at])
+    page.update_yaxes(automargin=True, title_standoff=14)
     across = _across(study)
     for index, (name, marks) in enumerate(study.series.items()):
         _add_line(page, study, index, name, [float(across[id(mark)]) for mark in marks])
@@ -51,6 +54,14 @@ def draw_study(study: Study) -> "Figure":
             )
         )  # fmt: skip
     return page
+
+
+def log_ticks(span: tuple[float, float]) -> list[float]:
+    """Values that are named along a logarithmic axis: powers of ten, with 2 and 5 where few."""
+    low, high = (math.log10(end) for end in span)
+    powers = range(math.floor(low), math.ceil(high) + 1)
+    factors = (1, 2, 5) if high - low < 3 else (1,)
+    return [factor * 10.0**power for power in powers for factor in factors]
 
 
 def _across(study: Study) -> dict[int, float]:
@@ -100,6 +111,8 @@ def _add_line(page: "Figure", study: Study, index: int, name: str, sizes: list[f
 MARGIN, HEAD, WIDTH, HEIGHT, LEFT, FOOT, LINE = 0.35, 0.62, 8.2, 4.0, 0.75, 0.6, 0.17
 """Inches: around the page, of its title, of the axes, of what stands left of and below them, and
 of a line of the note."""
+KEY, COLUMNS = 0.22, 3
+"""Inches of a line of the key, and its entries."""
 PER_LINE = 125
 """Characters in a line of the note."""
 
@@ -109,7 +122,9 @@ def study_png(study: Study) -> bytes:
     import textwrap
 
     lines = textwrap.wrap(study.note, PER_LINE)
-    head = HEAD + LINE * len(lines) - 0.1
+    named = len(study.series) * (bool(study.figure.by) and not study.figure.size)
+    named += bool(study.figure.paper)
+    head = HEAD + LINE * len(lines) - 0.1 + KEY * -(-named // COLUMNS)
     page = new_page(2 * MARGIN + LEFT + WIDTH, 2 * MARGIN + head + HEIGHT + FOOT)
     write(page, MARGIN, MARGIN, study.figure.title, fontsize=14, fontweight="bold")
     write(page, MARGIN, MARGIN + 0.32, "\n".join(lines), color=MUTED)
@@ -121,8 +136,9 @@ def study_png(study: Study) -> bytes:
     _plot(axes, study)
     axes.set_xlabel(study.word(study.figure.x), parse_math=False)
     axes.set_ylabel(study.word(study.y), parse_math=False)
-    if axes.get_legend_handles_labels()[1]:
-        axes.legend(frameon=False, fontsize=9)
+    if named:
+        axes.legend(frameon=False, fontsize=9, ncols=COLUMNS, loc="lower left", borderaxespad=0.2,
+                    bbox_to_anchor=(0, 1), handletextpad=0.3)  # fmt: skip
     return to_png(page)
 
 
@@ -152,6 +168,10 @@ def _plot(axes: "Axes", study: Study) -> None:
     if study.choices:
         axes.set_xticks(range(len(study.choices)), study.ticks)
         axes.set_xlim(-0.5, len(study.choices) - 0.5)
-    elif study.is_log:
-        axes.set_xscale("log")
     axes.margins(x=0.12 if bubbles else 0.05, y=0.15)
+    if study.is_log:
+        axes.set_xscale("log")
+        ends = axes.get_xlim()
+        at = [value for value in log_ticks(study.span) if ends[0] <= value <= ends[1]]
+        axes.set_xticks(at, [f"{value:,g}" for value in at])
+        axes.set_xticks([], minor=True)
