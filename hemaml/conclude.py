@@ -15,7 +15,7 @@ from hemaml.engines.workers import evaluate_all
 from hemaml.job import Job
 from hemaml.notes import sweep_note
 from hemaml.overview import sweep_pages
-from hemaml.record import log_pictures
+from hemaml.record import log_model_pictures, log_pictures
 from hemaml.tracking.mlflow_tracker import MlflowTracker
 from hemaml.tracking.views import compare_page
 from hemaml.training import STATUS
@@ -23,6 +23,8 @@ from hemaml.trial import run_trial
 
 COMPARED = 3
 """Trials that a ready-made comparison puts side by side."""
+PICTURED = "pictured"
+"""Tag of a trial whose model has its pictures."""
 SAME_FOR_ALL_SEEDS = ("best_step", "model_bytes", "params_total", "params_trainable")
 
 
@@ -74,11 +76,14 @@ def conclude(
     counts = Counter(trial.ending for trial in trials)
     run.log_metrics({f"trials/{ending}": count for ending, count in counts.items()})
     log_pictures(run, study_figures(study, job.plan), "figures")
+    if job.plan.experiment.sweep.keep_models:
+        _picture_trials(job, trials)
     spread = {f"{name}_std": d for name, (_, d) in confirmed.items() if _varies(name)}
     run.log_metrics({name: mean for name, (mean, _) in confirmed.items()} | spread)
     best: dict[str, object] = {}
     if winner is not None:  # tags, since a resumed sweep may find a better one
         best = {"best_trial": winner.number, "best_run": winner.run_id}
+        best |= {"objective": job.plan.at(winner.point).experiment.objective}
         best |= {f"best.{name}": winner.point.get(name, "") for name in job.plan.space or ()}
     assert isinstance(job.tracker, MlflowTracker)
     compared = [trial.run_id for trial in ranked(trials, job.plan.goals[0].direction)[:COMPARED]]
@@ -86,6 +91,19 @@ def conclude(
     pages = sweep_pages(job.tracker.get(run.id).tags["view"], compare)
     note = sweep_note(job, trials, winner, confirmed, pages)
     run.set_tags({**best, "compare": compare, "mlflow.note.content": note})
+
+
+def _picture_trials(job: Job, trials: Sequence[Searched]) -> None:
+    """Pictures of the models that trials have kept, each in its trial's run, once."""
+    for trial in trials:
+        record = job.tracker.get(trial.run_id) if trial.ending == "finished" else None
+        if record is None or PICTURED in record.tags:
+            continue
+        run = job.tracker.reopen(record.id)
+        source = record.tags.get("reused_from", record.id)
+        log_model_pictures(job.at(trial.point), run, source, "pictures")
+        run.set_tags({PICTURED: "true"})
+        run.end(STATUS["finished"])
 
 
 def _varies(name: str) -> bool:

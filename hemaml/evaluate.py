@@ -121,6 +121,7 @@ def evaluate(
         TrialError: A split did not train to its end; the others are recorded.
     """
     plan = experiment if isinstance(experiment, Plan) else load_experiment(experiment, overrides)
+    plan = plan.at(point or {})
     if splits is not None and splits < 1:
         raise ConfigError(f"`splits >= 1` must hold, but got {splits}.")
     job = open_job(plan).but(

@@ -1,6 +1,6 @@
 """What all trials of a sweep share: the plan, and the tools that each process opens for itself."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,8 +15,11 @@ from hemaml.core.search import Assigned
 from hemaml.core.seeding import derive_seed
 from hemaml.core.task import Fold, Outer
 from hemaml.core.tracker import Tracker, TrackerFactory
+from hemaml.core.types import Point
 
 Kind = Literal["trial", "run", "confirm", "split"]
+OPENED = ("tracker", "cache", "data", "folds", "device")
+"""What a job opens or reads once, whatever it trains."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +56,20 @@ class Job:
     def but(self, **changes: Any) -> "Job":
         """A job that differs, of the same plan: what this one has opened and read goes along."""
         assert "plan" not in changes
+        splits = [] if "outer" in changes else ["outer_splits"]
+        return self._passing_on([*OPENED, *splits], changes)
+
+    def at(self, point: Point) -> "Job":
+        """The job of one point, which may name another objective of the task: same data, folds."""
+        plan = self.plan.at(point)
+        if plan is self.plan:
+            return self
+        for name in OPENED:
+            getattr(self, name)  # here, once for all points
+        return self._passing_on([*OPENED, "outer_splits"], {"plan": plan})
+
+    def _passing_on(self, kept: Sequence[str], changes: Mapping[str, Any]) -> "Job":
         other = replace(self, **changes)
-        kept = ["tracker", "cache", "data", "folds", "device"]
-        kept += [] if "outer" in changes else ["outer_splits"]
         for name in kept:
             if name in self.__dict__:
                 other.__dict__[name] = self.__dict__[name]

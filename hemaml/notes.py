@@ -68,12 +68,13 @@ def sweep_note(
     wanted = list(dict.fromkeys([*goals, *experiment.paper]))
     wanted += [f"{view}/{name}" for view in job.plan.objective.views for name in wanted]
     shown = {name: confirmed[name] for name in wanted if name in confirmed}
+    seeds = experiment.sweep.confirm_seeds
+    retrained = f"Retrained over {seeds} seeds. " if seeds else ""
     return "\n".join(
         [
             *lines,
-            f"**Answer.** Best of {len(trials)} trials: {point_text(winner.point)}. Retrained over "
-            f"{experiment.sweep.confirm_seeds} seeds, on the validation part of {job.data.name}; "
-            "the held-out part is untouched.",
+            f"**Answer.** Best of {len(trials)} trials: {point_text(winner.point)}. {retrained}On "
+            f"the validation part of {job.data.name}; the held-out part is untouched.",
             "",
             *look,
             *scores_table(shown, experiment.paper, "validation"),

@@ -326,9 +326,9 @@ def recorded_point(
     assert run_id is not None
     tracker = MlflowTracker(settings.tracking_uri(), plan.experiment.task)
     record = tracker.get(run_id)
-    if record.tags.get("objective") != plan.experiment.objective:
+    if record.tags.get("objective") not in plan.objectives:
         raise ConfigError(
-            f"a point belongs to one objective, {plan.experiment.objective!r} here, but the run "
+            f"a point belongs to one objective, {' or '.join(plan.objectives)} here, but the run "
             f"{run_id} has {record.tags.get('objective')!r}."
         )
     if not record.params:

@@ -61,7 +61,7 @@ def run(
         ConfigError, DataError, StoreError: As in `sweep`.
     """
     plan = experiment if isinstance(experiment, Plan) else load_experiment(experiment, overrides)
-    job = open_job(plan)
+    job = open_job(plan.at(point or {}))
     tags = {str(key): str(value) for key, value in run_tags(job).items()}
     note = {"mlflow.note.content": run_note(job)}
     job = job.but(kind="run", keep_model=True, sweep="", tags={**tags, **note})

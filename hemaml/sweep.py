@@ -37,6 +37,7 @@ from hemaml.record import (
     find_sweep,
     goals_text,
     log_inputs,
+    log_pictures,
     mean_and_deviation,
     open_job,
     reconcile,
@@ -46,7 +47,7 @@ from hemaml.record import (
     unfinished_sweep,
 )
 from hemaml.registering import log_winner
-from hemaml.report import push_report
+from hemaml.report import push_report, study_pictures
 from hemaml.tracking.mlflow_tracker import MlflowTracker
 from hemaml.tracking.views import trials_view, ui_address
 from hemaml.trial import run_trial
@@ -185,7 +186,7 @@ class OpenSweep:
         assert plan.space is not None
         reconcile(job.tracker, self.run.id, self.id)
         self.run.set_tags({"outcome": "running", "process": this_process()})
-        evaluate = partial(run_trial, job)
+        evaluate = partial(run_trial, job.but(keep_model=plan.experiment.sweep.keep_models))
         optuna_engine.search(evaluate, plan.space, plan.experiment.sweep, self.study, watch)
         reconcile(job.tracker, self.run.id, self.id)
         trials = optuna_engine.searched(self.study)
@@ -196,8 +197,10 @@ class OpenSweep:
         seeds = confirm(job, self.run, winner) if winner else []
         confirmed = mean_and_deviation([summary(record) for record in seeds])
         conclude(job, self.study, self.run, trials, winner, confirmed)
+        log_pictures(self.run, study_pictures(job.tracker.get(self.run.id)), "figures")
         if seeds:
-            log_winner(job, self.run, seeds[0])
+            assert winner is not None
+            log_winner(job.at(winner.point), self.run, seeds[0])
         self.run.set_tags({"outcome": "finished" if winner else "no_winner"})
         self.run.end("FINISHED" if winner else "FAILED")
         push_report(job.tracker.get(self.run.id))
@@ -321,12 +324,12 @@ def _earlier_studies(job: Job) -> tuple[str, ...]:
     assert job.plan.space is not None
     tags = {
         "kind": "sweep",
-        "objective": job.plan.experiment.objective,
         "space_digest": job.plan.space.digest,
         "data_digest": job.data.digest,
         "split_digest": split_digest(job.folds),
     }
-    found = [r for r in job.tracker.find(tags) if r.tags.get("goals") == goals_text(job.plan)]
+    known = [r for r in job.tracker.find(tags) if r.tags["objective"] in job.plan.objectives]
+    found = [r for r in known if r.tags.get("goals") == goals_text(job.plan)]
     if not found:
         raise ConfigError(
             "a warm start needs an earlier sweep of the same objective, space, data, split and "

@@ -21,7 +21,7 @@ from hemaml.core.errors import (
     StoreError,
     UnknownName,
 )
-from hemaml.core.experiment import Plan
+from hemaml.core.experiment import MEASURED, Plan
 from hemaml.core.gates import BY_CLASS, BY_GROUP
 from hemaml.core.memory import PeakMemory
 from hemaml.core.objective import Context, Model, Step
@@ -217,7 +217,7 @@ class Training:
         self.report(index, metrics.get(goal, value))
 
     def _check_names(self, metrics: Mapping[str, float]) -> None:
-        """Goals and gates name what there is: a promotion would be late to find out."""
+        """Goals, gates, figures name what there is: the end of a sweep is late to find out."""
         known = {*_scores(metrics), *SUMMARY}
         for goal in self.job.plan.goals:
             if goal.metric not in known:
@@ -225,6 +225,11 @@ class Training:
         for name in self.job.plan.experiment.gates:
             if name not in known and name not in (BY_CLASS, BY_GROUP):
                 raise GoalError("metric of a gate", name, {*known, BY_CLASS, BY_GROUP})
+        searched = set(self.job.plan.space or ())
+        for figure in self.job.plan.experiment.figures:
+            for name in figure.numbers:
+                if name not in known | searched and not name.startswith(MEASURED):
+                    raise GoalError("number of a figure", name, known | searched)
 
     def _save_best(self, model: Model, number: int) -> None:
         """Keeps a fold's model, and what it predicts as long as it is live."""

@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from hemaml.core.errors import ConfigError, StoreError
+from hemaml.core.experiment import OBJECTIVE, SEED
 from hemaml.core.identity import trial_key
 from hemaml.core.search import Assigned, Outcome, Report
 from hemaml.core.task import Fold
@@ -16,6 +17,9 @@ from hemaml.core.types import Frozen
 from hemaml.data.splits import is_leaky, split_digest
 from hemaml.job import Job
 from hemaml.training import STATUS, Training, goal_values, is_curve
+
+KEPT = "keeps_model"
+"""Tag of a run that has weights once it has finished."""
 
 
 def run_trial(job: Job, assigned: Assigned, report: Report) -> Outcome:
@@ -29,7 +33,8 @@ def run_trial(job: Job, assigned: Assigned, report: Report) -> Outcome:
         GoalError: The sweep optimises a metric that does not exist.
         ConfigError: A recorded model that it starts from has learned from images it is scored on.
     """
-    params = job.plan.params(assigned.point)
+    job, searched = job.at(assigned.point), assigned.point
+    params = job.plan.params(searched)
     seed, folds = job.seed_of(assigned), job.folds_of(assigned)
     key = key_of(job, assigned)
     mine = _run_of(job, assigned, key)
@@ -38,7 +43,8 @@ def run_trial(job: Job, assigned: Assigned, report: Report) -> Outcome:
     _check_lineage(job, params, assigned)
     num_params = job.plan.objective.size(params)
     run = _reopen(job, mine) if mine else _start(job, assigned, params, folds, seed, key)
-    run.log_params(params.model_dump(mode="json", by_alias=True))
+    besides = {name: searched[name] for name in (OBJECTIVE, SEED) if name in searched}
+    run.log_params(params.model_dump(mode="json", by_alias=True) | besides)
     limit = job.plan.experiment.sweep.max_params
     excess = None if limit is None else num_params - limit
     if excess is not None and excess > 0:
@@ -115,7 +121,7 @@ def _finished_twin(job: Job, key: str) -> Record | None:
             for record in job.tracker.find(tags, limit=20)
             if not record.tags.get("reused_from")
             and all(math.isfinite(record.metrics.get(g.metric, math.nan)) for g in job.plan.goals)
-            and (not job.keep_model or record.tags.get("kind") == job.kind)
+            and (not job.keep_model or (KEPT in record.tags and record.tags["kind"] == job.kind))
         ),
         None,
     )
@@ -147,6 +153,7 @@ def _start(
         "seed": seed,
         "device": job.device,
         "threads": torch.get_num_threads(),
+        KEPT: "true" if job.keep_model else "",
         "outcome": "running",
         "mlflow.runColor": _colour(assigned.number),
         **job.tags,

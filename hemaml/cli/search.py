@@ -113,6 +113,9 @@ def sweep(
 
 
 def _print_result(result: Any) -> None:
+    from hemaml.record import find_sweep
+    from hemaml.report import study_tables
+
     frame = result.trials()
     goals = [goal.metric for goal in result.plan.goals]
     shown = [c for c in frame.columns if c not in ("run_id", "best", "seconds", "reason")]
@@ -125,6 +128,9 @@ def _print_result(result: Any) -> None:
     board = done.sort_values(goals[0], ascending=not maximize).head(10)
     rows = [[cell(value) for value in row] for row in board[shown].to_numpy().tolist()]
     print_table(shown, rows, title="Leaderboard (validation, one seed each)")
+    for table in study_tables(find_sweep(result.id)) if result.plan.experiment.figures else []:
+        print_table(list(table.columns), [list(row) for row in table.rows], title=table.title)
+        print(table.note)
     print_scores("Winner, over seeds", result.confirmed, result.plan.experiment.paper)
     print(f"winner: {' '.join(f'{k}={cell(v)}' for k, v in result.best.items())}")
     print(f"look at it with `hemaml ui` at {result.link}")

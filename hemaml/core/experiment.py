@@ -12,9 +12,15 @@ from hemaml.core.errors import ConfigError, UnknownName
 from hemaml.core.gates import BY_CLASS, BY_GROUP, Gate
 from hemaml.core.objective import Objective, load_objective
 from hemaml.core.space import Scalar, Space, load_space
+from hemaml.core.study import StudyFigure, check_figures
 from hemaml.core.task import Direction
 from hemaml.core.types import Frozen, Point
 
+OBJECTIVE, SEED = "objective", "seed"
+"""What a space may search that is no parameter: which of a task's objectives is trained, and a
+number that only draws other seeds, so that one point is trained several times."""
+MEASURED = "explain/"
+"""What names of numbers begin with that are measured of a kept model."""
 Sampler = Literal["tpe", "gp", "cmaes", "random", "grid", "nsga2"]
 Pruner = Literal["hyperband", "asha", "median", "none"]
 
@@ -81,6 +87,10 @@ class Sweep(Frozen):
         default=None, ge=1, description="Larger models are rejected before memory is taken."
     )
     confirm_seeds: int = Field(default=3, ge=0, description="Seeds the winner is retrained with.")
+    keep_models: bool = Field(
+        default=False,
+        description="Every trial keeps its model, with its pictures and what they measure.",
+    )
     workers: int = Field(default=1, ge=1)
     checkpoint_seconds: float = Field(
         default=10, ge=0, description="Work that a kill may cost a trial; 0 checkpoints each step."
@@ -118,6 +128,9 @@ class Experiment(Frozen):
     sweep: Sweep = Sweep()
     paper: dict[str, str | float] = Field(
         default={}, description="`source` and the figures a paper reports, shown beside ours."
+    )
+    figures: tuple[StudyFigure, ...] = Field(
+        default=(), description="Drawn of the finished trials, besides what every sweep has."
     )
     gates: dict[str, Gate] = Field(
         default={},
@@ -167,6 +180,20 @@ class Plan(Frozen):
         return load_objective(self.experiment.objective)
 
     @property
+    def objectives(self) -> tuple[str, ...]:
+        """Names of all objectives that are trained: the searched ones, else the experiment's."""
+        searched = self.space.root.get(OBJECTIVE) if self.space else None
+        return tuple(map(str, searched.extremes)) if searched else (self.experiment.objective,)
+
+    def at(self, point: Point) -> "Plan":
+        """The plan with the objective that a point names; the same where it names none."""
+        name = point.get(OBJECTIVE, self.experiment.objective)
+        if name == self.experiment.objective:
+            return self
+        experiment = self.experiment.model_copy(update={"objective": name})
+        return self.model_copy(update={"experiment": experiment})
+
+    @property
     def goals(self) -> tuple[Goal, ...]:
         """What is optimised: the sweep's goals, else the task's primary metric."""
         task = self.objective.task
@@ -179,8 +206,13 @@ class Plan(Frozen):
         Raises:
             ConfigError: A name or value that the objective does not allow.
         """
-        fixed = self.experiment.params
-        return validated(self.objective.params, {**fixed, **point}, "params")
+        chosen = {name: v for name, v in point.items() if name not in (OBJECTIVE, SEED)}
+        values = {**self.experiment.params, **chosen}
+        return validated(self.at(point).objective.params, values, "params")
+
+    def size(self, point: Point) -> int:
+        """Parameters of the model at a point, without making it."""
+        return self.at(point).objective.size(self.params(point))
 
     def yaml(self) -> tuple[str, str]:
         """The two files as they are in force: experiment and space."""
@@ -242,22 +274,15 @@ def check_plan(plan: Plan) -> None:
     Raises:
         ConfigError: What would have failed in a trial, before any trial starts.
     """
-    known = [field.alias or name for name, field in plan.objective.params.model_fields.items()]
-    for name in [*plan.experiment.params, *(plan.space or ())]:
-        if name not in known:
-            raise UnknownName(f"parameter of {plan.experiment.objective}", name, known)
-    for name in plan.space or ():
-        if name in plan.experiment.params:
-            raise ConfigError(
-                f"a parameter is fixed or searched, but {name!r} is both. "
-                "Remove it from `params:` or from the search space."
-            )
+    _check_names(plan)
     if plan.space is None:
         plan.params({})
         return
     for point in plan.experiment.sweep.first:
         plan.params(plan.space.coerce(point))
-    sizes = [plan.objective.size(plan.params(corner)) for corner in plan.space.corners()]
+    check_figures(plan.experiment.figures, plan.space, unnamed=(SEED,))
+    _check_measured(plan.experiment)
+    sizes = [plan.size(corner) for corner in plan.space.corners()]
     limit = plan.experiment.sweep.max_params
     if limit is not None and min(sizes) > limit:
         raise ConfigError(
@@ -266,6 +291,46 @@ def check_plan(plan: Plan) -> None:
         )
     if plan.experiment.sweep.sampler == "grid":
         plan.space.grid()
+
+
+def _check_names(plan: Plan) -> None:
+    """Each name is a parameter of the objectives that it is for, and fixed or searched."""
+    known = {name: _parameters(name) for name in plan.objectives}
+    if others := [name for name in known if name.partition(".")[0] != plan.experiment.task]:
+        raise ConfigError(
+            f"objectives that are searched must be of one task, {plan.experiment.task!r} here, but "
+            f"got {others[0]!r}. Ask each task in an experiment of its own."
+        )
+    for name in plan.experiment.params:
+        for objective, names in known.items():
+            if name not in names:
+                raise UnknownName(f"parameter of {objective}", name, names)
+    anywhere = {OBJECTIVE, SEED, *(name for names in known.values() for name in names)}
+    for name in plan.space or ():
+        if name not in anywhere:
+            raise UnknownName(f"parameter of {' or '.join(known)}", name, anywhere)
+        if name in plan.experiment.params:
+            raise ConfigError(
+                f"a parameter is fixed or searched, but {name!r} is both. "
+                "Remove it from `params:` or from the search space."
+            )
+
+
+def _check_measured(experiment: Experiment) -> None:
+    """What is measured of a kept model can only be drawn where all trials keep theirs."""
+    for figure in experiment.figures:
+        names = [name for name in figure.numbers if name.startswith(MEASURED)]
+        if names and not experiment.sweep.keep_models:
+            raise ConfigError(
+                f"`sweep.keep_models: true` must hold where a figure shows {names[0]!r}, which is "
+                f"measured of kept models, but the figure {figure.name!r} does without."
+            )
+
+
+def _parameters(objective: str) -> list[str]:
+    """The names that an objective's parameters have in files."""
+    fields = load_objective(objective).params.model_fields
+    return [field.alias or name for name, field in fields.items()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,7 +352,7 @@ def check_files(paths: Sequence[Path], overrides: Sequence[str] = ()) -> list[Ch
             checked.append(Checked(str(path), str(error), ""))
             continue
         points = [{}] if plan.space is None else list(plan.space.corners())
-        sizes = [plan.objective.size(plan.params(point)) for point in points]
+        sizes = [plan.size(point) for point in points]
         searched = ", ".join(plan.space) if plan.space else "nothing"
         summary = f"searches {searched}; {min(sizes):,} to {max(sizes):,} parameters"
         checked.append(Checked(str(path), "", summary))

@@ -8,7 +8,7 @@ J. Melville: UMAP (2018).
 """
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from html import escape
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ import numpy as np
 
 from hemaml.core.dataset import Dataset
 from hemaml.core.errors import DataError
-from hemaml.core.types import Float32Array
+from hemaml.core.types import Float32Array, Int64Array
 from hemaml.explain import Picture
 from hemaml.explain.canvas import MUTED, RULE, axes_at, new_page, shorten, to_png, write
 from hemaml.explain.contact_sheet import sample
@@ -136,16 +136,32 @@ def _png(shown: Dataset, data: Dataset, planes: Planes) -> bytes:
         left = MARGIN + methods.index(method) * (PANEL + GAP)
         top = MARGIN + HEAD + KEY + stages.index(stage) * (CAPTION + PANEL + GAP)
         write(page, left, top, f"{method} of {stage}", fontsize=11, fontweight="bold")
-        _draw_panel(page, left, top + CAPTION, shown, places)
+        draw_panel(page, left, top + CAPTION, shown.labels, places)
     return to_png(page)
 
 
-def _draw_panel(
-    page: "Figure", left: float, top: float, data: Dataset, places: Float32Array
+def draw_panel(
+    page: "Figure",
+    left: float,
+    top: float,
+    labels: Sequence[int] | Int64Array,
+    places: Float32Array,
+    *,
+    side: float = PANEL,
 ) -> None:
-    axes = axes_at(page, left, top, PANEL, PANEL)
+    """Points in the colours of their labels.
+
+    Args:
+        page: Where to draw.
+        left: Of the square, in inches.
+        top: Likewise.
+        labels: N classes.
+        places: N x 2.
+        side: Of the square, in inches.
+    """
+    axes = axes_at(page, left, top, side, side)
     order = np.random.default_rng(SEED).permutation(len(places))  # no class lies above all others
-    colours = [colour_of(data.labels[i]) for i in order]
+    colours = [colour_of(int(labels[i])) for i in order]
     size = float(np.clip(6000 / len(places), 6, 40))
     axes.scatter(
         places[order, 0],

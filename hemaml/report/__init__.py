@@ -8,10 +8,13 @@ from pathlib import Path
 from hemaml.core import settings
 from hemaml.core.errors import ConfigError, StoreError, UnknownName
 from hemaml.core.tracker import Record
+from hemaml.explain import Picture
 from hemaml.record import sweep_records, trackers
 from hemaml.report.gather import Swept, read_sweep
-from hemaml.report.page import Group, render
-from hemaml.report.tables import Table, evaluations, of_sweep, winners
+from hemaml.report.page import Group, render, study_page
+from hemaml.report.study import studies, study_table, sweep_tables
+from hemaml.report.study_figure import study_png
+from hemaml.report.tables import Table, evaluations, winners
 
 FILE = "report.html"
 """Artifact of a sweep's run."""
@@ -68,9 +71,23 @@ def report(*names: str, output: str | Path | None = None) -> Report:
     tables = [
         table
         for group in groups
-        for table in (*group.tables, *(t for sweep in group.sweeps for t in of_sweep(sweep)))
+        for table in (*group.tables, *(t for sweep in group.sweeps for t in sweep_tables(sweep)))
     ]
     return Report(path, tables, [sweep.name for sweep in sweeps], link)
+
+
+def study_pictures(record: Record) -> list[Picture]:
+    """The figures that a sweep's experiment asks for, as PNG and as pages that work offline."""
+    sweep = read_sweep(record)
+    return [
+        Picture(study.figure.name, png=study_png(study), html=study_page(sweep, study))
+        for study in studies(sweep)
+    ]
+
+
+def study_tables(record: Record) -> list[Table]:
+    """The same in numbers."""
+    return [study_table(study) for study in studies(read_sweep(record))]
 
 
 def push_report(record: Record) -> None:

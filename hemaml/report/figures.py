@@ -157,6 +157,13 @@ def _add_front(
     )  # fmt: skip
 
 
+def diameters(sizes: Float64Array) -> Float64Array:
+    """Of bubbles, in pixels, evenly along the logarithm: sizes may differ ten thousand times."""
+    logs = np.log10(np.maximum(sizes, 1e-9))
+    spread = max(float(np.ptp(logs)), 1e-9)
+    return np.asarray(SMALLEST + (LARGEST - SMALLEST) * (logs - logs.min()) / spread)
+
+
 def bubbles(sweeps: Sequence[Swept]) -> "Figure | None":
     """Winners of several sweeps: score against parameters, as Figure 9 of Jiang et al. 2024.
 
@@ -168,9 +175,7 @@ def bubbles(sweeps: Sequence[Swept]) -> "Figure | None":
     if len(shown) < 2:
         return None
     sizes = np.array([max(s.record.metrics["params_total"], 1.0) for s in shown])
-    logs = np.log10(sizes)
-    spread = max(float(np.ptp(logs)), 1e-9)
-    diameters = SMALLEST + (LARGEST - SMALLEST) * (logs - logs.min()) / spread
+    across = diameters(sizes)
     values = np.array([s.record.metrics[goal] for s in shown])
     names = [s.record.tags["experiment"] for s in shown]
     figure = new_figure("parameters", goal, height=440)
@@ -180,7 +185,7 @@ def bubbles(sweeps: Sequence[Swept]) -> "Figure | None":
             name="ours, on validation", cliponaxis=False,
             error_y={"array": [s.record.metrics.get(f"{goal}_std", 0.0) for s in shown],
                      "color": GREY, "thickness": 1},
-            marker={"size": diameters, "color": BLUE, "opacity": 0.55},
+            marker={"size": across, "color": BLUE, "opacity": 0.55},
         )
     )  # fmt: skip
     reported = [s.paper.get(goal) for s in shown]
@@ -193,7 +198,7 @@ def bubbles(sweeps: Sequence[Swept]) -> "Figure | None":
             )
         )  # fmt: skip
     chosen = front(sizes, sweeps[0].sign * values)
-    _add_front(figure, sizes, values, chosen, diameters[chosen] + 5)
+    _add_front(figure, sizes, values, chosen, across[chosen] + 5)
     figure.update_xaxes(type="log", dtick=1 if sizes.max() > 10 * sizes.min() else None)
     return figure
 

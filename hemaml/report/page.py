@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from importlib.resources import files
 from typing import TYPE_CHECKING, get_args
@@ -11,7 +11,9 @@ from hemaml.data.splits import KIND_IN_WORDS, SplitKind
 from hemaml.report.figures import bubbles, history, learning_curves, trade_off
 from hemaml.report.gather import Swept
 from hemaml.report.parameters import contours, importance, parallel_coordinates, slices
-from hemaml.report.tables import Table, mean_and_spread, of_sweep
+from hemaml.report.study import Study, studies, study_table, sweep_tables
+from hemaml.report.study_figure import draw_study
+from hemaml.report.tables import Table, mean_and_spread
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -57,17 +59,22 @@ def render(title: str, groups: Sequence[Group]) -> str:
     """
     page = _Page()
     body = "".join(page.group(group) for group in groups)
-    return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}'
-        '</title><meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<style>{asset('page.css')}</style></head><body>"
-        f"<header><h1>{escape(title)}</h1>{_printed_at(groups)}</header>"
-        f"<nav>{page.links()}</nav><main>{body}</main>"
-        "<footer>hemaml. Research software, not for diagnosis. Scores of a search are on "
-        "validation; the held-out part is scored by <code>hemaml promote</code> alone.</footer>"
-        f"{page.data()}<script>{_plotly()}</script><script>{asset('page.js')}</script>"
-        "</body></html>\n"
-    )
+    return page.document(title, f"{_printed_at(groups)}</header><nav>{page.links()}</nav>", body)
+
+
+def study_page(sweep: Swept, study: Study) -> str:
+    """A page of one figure that an experiment asks for, with its table.
+
+    Args:
+        sweep: Whose trials it shows.
+        study: The figure.
+    """
+    page = _Page()
+    question, name = escape(str(sweep.document["question"])), escape(sweep.name)
+    asked = f'<p class="question">{question}</p><p class="muted">{name}</p>'
+    table = replace(study_table(study), title="In numbers", note="")
+    body = page.figure(Drawn("", study.note, draw_study(study))) + table_html(table)
+    return page.document(study.figure.title, f"{asked}</header>", body)
 
 
 class _Page:
@@ -76,6 +83,25 @@ class _Page:
     def __init__(self) -> None:
         self._figures: list[str] = []
         self._headings: list[tuple[str, str]] = []
+
+    def document(self, title: str, head: str, body: str) -> str:
+        """The whole page.
+
+        Args:
+            title: Its heading.
+            head: What follows the heading, its closing tag included.
+            body: All else, written by this page's methods.
+        """
+        return (
+            f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}'
+            '</title><meta name="viewport" content="width=device-width, initial-scale=1">'
+            f"<style>{asset('page.css')}</style></head><body>"
+            f"<header><h1>{escape(title)}</h1>{head}<main>{body}</main>"
+            "<footer>hemaml. Research software, not for diagnosis. Scores of a search are on "
+            "validation; the held-out part is scored by <code>hemaml promote</code> alone.</footer>"
+            f"{self.data()}<script>{_plotly()}</script><script>{asset('page.js')}</script>"
+            "</body></html>\n"
+        )
 
     def group(self, group: Group) -> str:
         """The comparison of a group, then each of its sweeps."""
@@ -88,13 +114,13 @@ class _Page:
                 "Each winner; the radius grows with the logarithm of the number of parameters, "
                 "as in Figure 9 of Jiang et al. 2024."
             )
-            parts.append(self._figure(Drawn("Score against size", told, drawn)))
+            parts.append(self.figure(Drawn("Score against size", told, drawn)))
         parts += [self._sweep(sweep) for sweep in group.sweeps]
         return "".join(parts)
 
     def _sweep(self, sweep: Swept) -> str:
-        texts = [table_html(table) for table in of_sweep(sweep)]
-        drawn = [self._figure(figure) for figure in sweep_figures(sweep)]
+        texts = [table_html(table) for table in sweep_tables(sweep)]
+        drawn = [self.figure(figure) for figure in sweep_figures(sweep)]
         return (
             f'<section class="sweep">{self._heading(sweep.name)}'
             f'<p class="question">{escape(str(sweep.document["question"]))}</p>'
@@ -106,7 +132,8 @@ class _Page:
         self._headings.append((anchor, text))
         return f'<h2 id="{anchor}">{escape(text)}</h2>'
 
-    def _figure(self, drawn: Drawn) -> str:
+    def figure(self, drawn: Drawn) -> str:
+        """A figure with its caption, drawn by the page's script."""
         name = f"figure-{len(self._figures)}"
         text = drawn.figure.to_json().replace("</", "<\\/")
         self._figures.append(f'<script type="application/json" id="{name}">{text}</script>')
@@ -126,8 +153,14 @@ class _Page:
         return "".join(self._figures)
 
 
+def drawn_study(study: Study) -> Drawn:
+    """A figure that an experiment asks for."""
+    return Drawn(study.figure.title, study.note, draw_study(study))
+
+
 def sweep_figures(sweep: Swept) -> Iterator[Drawn]:
     """All figures that a sweep has enough trials for."""
+    yield from map(drawn_study, studies(sweep))
     found: list[tuple[str, str, Figure | None]] = [
         ("Optimisation history", "Pruned trials stand at their last validation.", history(sweep)),
         ("Score against size" if len(sweep.goals) == 1 else "Goal against goal",

@@ -22,8 +22,8 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def batch_of(data, params):
-    items = smgnn._labelled(data, params.oversegmentation, Cache.off())
-    return items, smgnn._batch(items, stretch=True, codes=None)
+    items = smgnn.learnable(data, params.oversegmentation, Cache.off())
+    return items, smgnn.batch_of(items, stretch=True, codes=None)
 
 
 def network_of(params):

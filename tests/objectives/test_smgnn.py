@@ -45,7 +45,7 @@ def network_of(p, seed=0):
 
 
 def items_of(data, p):
-    return smgnn._labelled(data, p.oversegmentation, Cache.off())
+    return smgnn.learnable(data, p.oversegmentation, Cache.off())
 
 
 def losses(p, fold, **context):
@@ -78,7 +78,7 @@ def test_lambda_is_spelled_as_in_the_paper():
 @pytest.mark.parametrize("weight", [0, 0.3])
 def test_the_joint_loss_is_dice_plus_lambda_times_metric(fold, weight):
     p = params(**{"lambda": weight})
-    batch = smgnn._batch(items_of(fold.train, p), stretch=True, codes=None)
+    batch = smgnn.batch_of(items_of(fold.train, p), stretch=True, codes=None)
     network = network_of(p)
     parts = joint_loss(network, batch, p, torch.Generator().manual_seed(0))
     logits, _ = network(batch.regions)
@@ -108,7 +108,7 @@ def test_padding_takes_no_part_in_the_loss(fold):
 
 def test_all_parameters_learn(fold):
     p = params(**QUICK)
-    batch = smgnn._batch(items_of(fold.train, p), stretch=True, codes=None)
+    batch = smgnn.batch_of(items_of(fold.train, p), stretch=True, codes=None)
     network = network_of(p)
     joint_loss(network, batch, p, torch.Generator())["loss"].backward()
     for name, parameter in network.named_parameters():

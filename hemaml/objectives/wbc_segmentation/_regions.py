@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from hemaml.core.cache import Cache, array_digest
 from hemaml.core.types import (
@@ -53,19 +53,9 @@ class Oversegmentation(Frozen):
     alpha: float
 
 
-class RegionParams(Frozen, ABC):
-    """What can be fixed or searched of every graph network on superpixels."""
+class SuperpixelParams(Frozen, ABC):
+    """What can be fixed or searched of every model on superpixels."""
 
-    lr: float = Field(default=2e-2, gt=0, le=1, description="Adam's highest learning rate.")
-    lambda_: float = Field(
-        default=0.1, ge=0, le=100, alias="lambda", description="Weight of the metric loss."
-    )
-    metric_target: MetricTarget = Field(
-        default="paper", description="What similarity of two superpixels the metric loss asks for."
-    )
-    num_pairs: int = Field(
-        default=512, ge=1, le=8192, description="Anchors, and references, of the metric loss."
-    )
     superpixels: superpixel_ops.Method = Field(
         default="snic", description="How superpixels are made."
     )
@@ -79,24 +69,12 @@ class RegionParams(Frozen, ABC):
     alpha: float = Field(
         default=3, ge=1, le=20, description="Neighbours are nearer than alpha * sqrt(S) pixels."
     )
-    conv: Convolution = Field(default="gin", description="Kind of graph convolution.")
-    width: int = Field(default=22, ge=1, le=512, description="Dimensions of the embeddings.")
-    layers: int = Field(default=3, ge=1, le=16, description="Graph convolutions.")
-    residual: bool = Field(default=True, description="Graph convolutions add to their input.")
-    graph_mean: bool = Field(
-        default=True, description="Each superpixel also sees the mean of all of its image."
-    )
     colour_stretch: bool = Field(
         default=True, description="Colours relative to the 1 % and 99 % quantiles of the image."
     )
-    augment: bool = Field(default=True, description="Random flips and quarter turns.")
     clean_up: bool = Field(
         default=True, description="Predictions become one cell without holes, see ops.clean_up."
     )
-    epochs: int = Field(default=40, ge=1, le=10_000, description="Passes over the training part.")
-    batch_size: int = Field(default=8, ge=1, le=1024, description="Images in a batch.")
-    validate_every: int = Field(default=4, ge=1, le=10_000, description="Epochs per validation.")
-    weight_decay: float = Field(default=0, ge=0, le=1, description="Adam's L2 penalty.")
 
     @property
     def oversegmentation(self) -> Oversegmentation:
@@ -108,6 +86,37 @@ class RegionParams(Frozen, ABC):
             connectivity=self.connectivity,
             alpha=self.alpha,
         )
+
+    @abstractmethod
+    def build(self) -> nn.Module:
+        """What classifies, not trained; draws from torch's global generator where it draws."""
+
+
+class RegionParams(SuperpixelParams):
+    """What can be fixed or searched of every graph network on superpixels."""
+
+    lr: float = Field(default=2e-2, gt=0, le=1, description="Adam's highest learning rate.")
+    lambda_: float = Field(
+        default=0.1, ge=0, le=100, alias="lambda", description="Weight of the metric loss."
+    )
+    metric_target: MetricTarget = Field(
+        default="paper", description="What similarity of two superpixels the metric loss asks for."
+    )
+    num_pairs: int = Field(
+        default=512, ge=1, le=8192, description="Anchors, and references, of the metric loss."
+    )
+    conv: Convolution = Field(default="gin", description="Kind of graph convolution.")
+    width: int = Field(default=22, ge=1, le=512, description="Dimensions of the embeddings.")
+    layers: int = Field(default=3, ge=1, le=16, description="Graph convolutions.")
+    residual: bool = Field(default=True, description="Graph convolutions add to their input.")
+    graph_mean: bool = Field(
+        default=True, description="Each superpixel also sees the mean of all of its image."
+    )
+    augment: bool = Field(default=True, description="Random flips and quarter turns.")
+    epochs: int = Field(default=40, ge=1, le=10_000, description="Passes over the training part.")
+    batch_size: int = Field(default=8, ge=1, le=1024, description="Images in a batch.")
+    validate_every: int = Field(default=4, ge=1, le=10_000, description="Epochs per validation.")
+    weight_decay: float = Field(default=0, ge=0, le=1, description="Adam's L2 penalty.")
 
     @property
     def embedding(self) -> dict[str, Any]:

@@ -97,6 +97,7 @@ objective = Objective(
     fit=fit,
     size=size,
     mutable=frozenset({"lr", "lambda"}),
+    figures=("embeddings",),
     examples=(
         {"epochs": 2, "validate_every": 1, "batch_size": 4, "width": 6},
         {"epochs": 1, "lambda": 0, "label_rule": "mean", "augment": False},

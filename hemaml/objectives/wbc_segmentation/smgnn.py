@@ -20,14 +20,14 @@ import numpy as np
 import torch
 from pydantic import Field
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from hemaml.core.cache import Cache, array_digest
 from hemaml.core.dataset import Dataset
 from hemaml.core.objective import Context, Objective, Step
 from hemaml.core.seeding import derive_seed
 from hemaml.core.task import Fold
-from hemaml.core.types import Float32Array, UInt8Array
+from hemaml.core.types import Float32Array, Int32Array, UInt8Array
 from hemaml.data.augment import random_dihedral
 from hemaml.nn.parameters import count_parameters, count_unbuilt
 from hemaml.nn.schedules import one_cycle
@@ -38,6 +38,7 @@ from hemaml.objectives.wbc_segmentation._regions import (
     Oversegmentation,
     RegionParams,
     Regions,
+    SuperpixelParams,
     collate,
     padded,
     regions,
@@ -78,7 +79,7 @@ def size(params: Params) -> int:
 
 
 class SmgnnModel:
-    """A fitted SMGNN; models of other networks on superpixels name their parameters.
+    """A fitted SMGNN; other models on superpixels name their parameters.
 
     Args:
         params: Its parameters.
@@ -86,12 +87,12 @@ class SmgnnModel:
         known: Regions of images that will be predicted again and again, by image digest.
     """
 
-    params_class: ClassVar[type[RegionParams]] = Params
+    params_class: ClassVar[type[SuperpixelParams]] = Params
 
     def __init__(
         self,
-        params: RegionParams,
-        network: RegionNetwork,
+        params: SuperpixelParams,
+        network: nn.Module,
         known: Mapping[str, Regions] | None = None,
     ) -> None:
         self.params = params
@@ -117,6 +118,11 @@ class SmgnnModel:
                 predicted[index] = cleaned(values) if self.params.clean_up else values
         return [predicted[index] for index in range(len(items))]
 
+    def embed(self, images: Sequence[UInt8Array]) -> list[tuple[Int32Array, Float32Array]]:
+        """The superpixels of each image: labels H x W, and their embeddings, K x D."""
+        items = [self._regions(image) for image in images]
+        return [(item.labels, self._outputs([item])[1].float().cpu().numpy()) for item in items]
+
     def save(self, folder: Path) -> None:
         """Writes `model.safetensors` and `config.json` into an existing folder."""
         weights = {k: v.detach().cpu().contiguous() for k, v in self.network.state_dict().items()}
@@ -138,10 +144,15 @@ class SmgnnModel:
         return known or regions(image, self.params.oversegmentation, Cache.off())
 
     @torch.inference_mode()
-    def _probabilities(self, items: Sequence[Regions]) -> list[Float32Array]:
+    def _outputs(self, items: Sequence[Regions]) -> tuple[Tensor, Tensor]:
+        """Logits of padded images, and the embeddings of all superpixels."""
         self.network.eval()
         batch = collate(items, stretch=self.params.colour_stretch)
-        logits, _ = self.network(batch.to(self.network.a.device))
+        logits, embeddings = self.network(batch.to(next(self.network.parameters()).device))
+        return logits, embeddings
+
+    def _probabilities(self, items: Sequence[Regions]) -> list[Float32Array]:
+        logits, _ = self._outputs(items)
         values = logits.softmax(dim=1).permute(0, 2, 3, 1).float().cpu().numpy()
         return [
             value[: item.labels.shape[0], : item.labels.shape[1]].copy()
@@ -217,9 +228,9 @@ def train(
         OutOfMemory: No memory for a batch.
     """
     how = params.oversegmentation
-    labelled = _labelled(fold.train, how, context.cache)
+    labelled = learnable(fold.train, how, context.cache)
     known = {array_digest(i): regions(i, how, context.cache) for i in fold.val.images}
-    ceiling = {"iou_reconstruction": _reconstruction(fold.val, known)}
+    highest = {"iou_reconstruction": ceiling(fold.val, known)}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(context.seed, "weights"))
         network = params.build()
@@ -235,7 +246,7 @@ def train(
         for first in range(0, len(order), params.batch_size):
             items = [labelled[i] for i in order[first : first + params.batch_size]]
             codes = random_dihedral(len(items), draws["augmentation"]) if params.augment else None
-            yield _batch(items, stretch=params.colour_stretch, codes=codes).to(context.device)
+            yield batch_of(items, stretch=params.colour_stretch, codes=codes).to(context.device)
 
     optimiser = torch.optim.Adam(
         network.parameters(), lr=params.lr, weight_decay=params.weight_decay, fused=True
@@ -245,7 +256,7 @@ def train(
         optimiser,
         batches=batches,
         loss=lambda batch: loss(network, batch, params, draws["pairs"]),
-        validate=lambda: {**wbc_segmentation.score(model, fold.val), **ceiling},
+        validate=lambda: {**wbc_segmentation.score(model, fold.val), **highest},
         model=model,
         epochs=params.epochs,
         validate_every=params.validate_every,
@@ -290,7 +301,8 @@ def metric_loss(
     )
 
 
-def _labelled(data: Dataset, how: Oversegmentation, cache: Cache) -> list[Labelled]:
+def learnable(data: Dataset, how: Oversegmentation, cache: Cache) -> list[Labelled]:
+    """Each image with its superpixels and what they are to learn."""
     found = [regions(image, how, cache) for image in data.images]
     return [
         Labelled(item, mask, node_targets(item.labels, mask, num_classes=NUM_CLASSES))
@@ -298,7 +310,7 @@ def _labelled(data: Dataset, how: Oversegmentation, cache: Cache) -> list[Labell
     ]
 
 
-def _reconstruction(data: Dataset, known: Mapping[str, Regions]) -> float:
+def ceiling(data: Dataset, known: Mapping[str, Regions]) -> float:
     """Mean IoU reconstruction score (eq. 2.2): what whole superpixels of this setting can reach."""
     return fmean(
         reconstruction_score(known[array_digest(image)].labels, mask, num_classes=NUM_CLASSES)
@@ -306,7 +318,8 @@ def _reconstruction(data: Dataset, known: Mapping[str, Regions]) -> float:
     )
 
 
-def _batch(items: Sequence[Labelled], *, stretch: bool, codes: Tensor | None) -> Batch:
+def batch_of(items: Sequence[Labelled], *, stretch: bool, codes: Tensor | None) -> Batch:
+    """What an update sees of some images; `stretch` and `codes` as for `collate`."""
     masks = padded([item.mask for item in items], codes, fill=NO_CLASS)[:, 0]
     return Batch(
         collate([item.regions for item in items], stretch=stretch, codes=codes),
@@ -322,6 +335,7 @@ objective = Objective(
     fit=fit,
     size=size,
     mutable=frozenset({"lr", "lambda"}),
+    figures=("embeddings",),
     examples=(
         {"epochs": 2, "validate_every": 1, "batch_size": 4, "width": 6},
         {"epochs": 2, "lambda": 0, "conv": "gcn", "graph_mean": False, "augment": False},
