@@ -131,7 +131,7 @@ def promote(
         "dry_run": str(dry_run).lower(),
         "reason": force or "",
         "primary": plan.objective.task.primary,
-        "objective": plan.experiment.objective,
+        "objective": chosen.tags["objective"],
     }
     entry = open_entry(tracker, "promotion", chosen, champion, tags)
     with settled_on_error(tracker, entry):

@@ -54,7 +54,7 @@ def agree(sweep_id):
 
 
 def test_what_figures_measure_is_a_score_of_each_model_that_is_kept(stub, monkeypatch):
-    def measured(names, model, data):
+    def measured(names, model, data, device):
         assert names == stub.task.figures + stub.objective.figures
         return {"explain/insertion": model.x + len(data), "explain/deletion": float("nan")}
 

@@ -255,7 +255,7 @@ def searched(study: Study) -> list[Searched]:
             trial.number,
             dict(trial.params),
             tuple(trial.values or ()),
-            trial.user_attrs.get("ending", "waiting" if not trial.params else "running"),
+            _ending(trial),
             trial.user_attrs.get("reason", ""),
             trial.user_attrs.get("run_id", ""),
             trial.user_attrs.get("key", ""),
@@ -264,6 +264,12 @@ def searched(study: Study) -> list[Searched]:
         )
         for trial in trials
     ]
+
+
+def _ending(trial: FrozenTrial) -> str:
+    """How it ended; one that was killed while its outcome was being told has not."""
+    open_as = "running" if trial.params else "waiting"
+    return trial.user_attrs.get("ending", open_as) if trial.state.is_finished() else open_as
 
 
 def ranked(trials: Sequence[Searched], direction: Direction) -> list[Searched]:

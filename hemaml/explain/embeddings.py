@@ -19,7 +19,7 @@ from hemaml.core.dataset import Dataset
 from hemaml.core.errors import DataError
 from hemaml.core.types import Float32Array, Int32Array, Int64Array, UInt8Array
 from hemaml.explain import Picture
-from hemaml.explain.canvas import MUTED, RULE, new_page, shorten, to_png
+from hemaml.explain.canvas import MUTED, RULE, new_page, to_png
 from hemaml.explain.outcome import HEAD, MARGIN, class_key, colour_of, head, html_page, number
 from hemaml.explain.projection import PANEL, draw_panel, umap
 from hemaml.ops.region_graph import node_targets
@@ -77,12 +77,13 @@ def draw(model: Embeds, data: Dataset) -> list[Picture]:
     return [Picture("embeddings", png=_png(shown, data, places), html=_html(shown, data, places))]
 
 
-def measure(model: Embeds, data: Dataset) -> dict[str, float]:
+def measure(model: Embeds, data: Dataset, device: str = "cpu") -> dict[str, float]:
     """`explain/silhouette` of the superpixels' classes among their embeddings, -1 to 1.
 
     Args:
-        model: A model on superpixels.
+        model: A model on superpixels, asked where its network is.
         data: Images with masks.
+        device: Of a figure that computes; this one compares on the CPU.
 
     Raises:
         DataError: The data has no images, or no masks.
@@ -116,8 +117,10 @@ def sampled(model: Embeds, data: Dataset) -> Sampled:
 
 
 def _titles(shown: Sampled, data: Dataset) -> tuple[str, str]:
-    told = f"UMAP of {len(shown.classes):,} of {shown.total:,} superpixels of {len(data)} images of"
-    told += f" {shorten(data.name, most=30)}; silhouette {number(shown.silhouette)}"
+    told = (
+        f"UMAP of {len(shown.classes):,} of {shown.total:,} superpixels of {len(data):,} images; "
+    )
+    told += f"silhouette {number(shown.silhouette)}"
     return "Embeddings of superpixels", told
 
 

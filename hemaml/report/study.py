@@ -189,6 +189,11 @@ def _count(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.4g}"
 
 
+def _at(study: Study, x: Scalar) -> str:
+    """A place on the x-axis: a value of the parameter, or a recorded number."""
+    return _text(x) if study.axis else _count(float(x))  # type: ignore[arg-type]
+
+
 def _lines(sweep: Swept, figure: StudyFigure) -> list[str]:
     """All lines, those of the first choices first."""
 
@@ -221,7 +226,7 @@ def study_table(study: Study) -> Table:
     rows = [
         [
             *([mark.series] if study.figure.by else []),
-            _text(mark.x) if study.axis else _count(float(mark.x)),  # type: ignore[arg-type]
+            _at(study, mark.x),
             score(mark.y) + (f" ± {score(mark.spread)}" if mark.num > 1 else ""),
             *(_count(mark.size) for _ in sized),
             str(mark.num),
@@ -231,7 +236,7 @@ def study_table(study: Study) -> Table:
     for point in study.figure.paper:
         name = f"paper: {point.name}" if point.name else "paper"
         rows.append(
-            [*([name] if study.figure.by else []), _text(point.x), f"{point.y:g}"]
+            [*([name] if study.figure.by else []), _at(study, point.x), f"{point.y:g}"]
             + ["–" for _ in sized]
             + ["–"]
         )

@@ -37,7 +37,7 @@ def draw_study(study: Study) -> "Figure":
         )
     elif study.is_log:
         at = log_ticks(study.span)
-        page.update_xaxes(type="log", tickvals=at, ticktext=[f"{value:,g}" for value in at])
+        page.update_xaxes(type="log", tickvals=at, ticktext=[f"{value:,.9g}" for value in at])
     page.update_yaxes(automargin=True, title_standoff=14)
     across = _across(study)
     for index, (name, marks) in enumerate(study.series.items()):
@@ -173,5 +173,5 @@ def _plot(axes: "Axes", study: Study) -> None:
         axes.set_xscale("log")
         ends = axes.get_xlim()
         at = [value for value in log_ticks(study.span) if ends[0] <= value <= ends[1]]
-        axes.set_xticks(at, [f"{value:,g}" for value in at])
+        axes.set_xticks(at, [f"{value:,.9g}" for value in at])
         axes.set_xticks([], minor=True)

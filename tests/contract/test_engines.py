@@ -20,6 +20,7 @@ from hemaml.core.experiment import Sweep
 from hemaml.core.search import Outcome, Stopped, Study
 from hemaml.core.space import Space
 from hemaml.engines.optuna_engine import searched
+from hemaml.engines.optuna_study import open_storage
 
 ENGINES = sorted(p.stem for p in Path(hemaml.engines.__path__[0]).glob("*_engine.py"))
 SPACE = Space.model_validate(
@@ -395,6 +396,14 @@ def test_kill_9_of_the_parent_takes_its_workers_along_and_loses_nothing(tmp_path
     after = searched(study)
     assert [trial.ending for trial in after] == ["finished"] * 10
     assert [after[trial.number] for trial in before] == before
+
+
+def test_a_trial_killed_while_its_outcome_is_told_has_not_ended(study):
+    storage = open_storage(study.storage)
+    trial = optuna.create_study(storage=storage, study_name=study.name).ask()
+    trial.suggest_float("x", -1, 1)
+    trial.set_user_attr("ending", "finished")
+    assert [t.ending for t in searched(study)] == ["running"]
 
 
 def _count(study, ending):

@@ -56,6 +56,85 @@ def test_ranges_are_put_through_the_parameters(stub, document):
         plan_from(document, {"z": {"type": "float", "low": 0, "high": 1}})
 
 
+BY_X = {"name": "by_x", "title": "By x", "x": "x"}
+TWO = {
+    "x": {"type": "categorical", "choices": [0.5, 1]},
+    "width": {"type": "int", "low": 1, "high": 2},
+}
+
+
+@pytest.mark.parametrize(
+    ("figures", "told"),
+    [
+        ([{**BY_X, "by": ["z"]}], "unknown searched parameter 'z'; known: width, x"),
+        ([BY_X], "leaves out 'width', whose values it would mix"),
+        ([{**BY_X, "by": ["width"]}] * 2, r"`name` must differ, .*\['by_x', 'by_x'\]"),
+        ([{**BY_X, "paper": [{"x": 1, "y": 2}]}], "`source` must say"),
+        ([{**BY_X, "by": ["width"], "source": "a", "paper": [{"x": 7, "y": 2}]}],
+         r"'x' must be one of \[0.5, 1\], but got 7"),
+        ([{**BY_X, "by": ["width"], "y": "explain/silhouette"}],
+         "`sweep.keep_models: true` must hold .* 'explain/silhouette'"),
+        ([{**BY_X, "kind": "line"}], "figures.0.kind: unknown key"),
+    ],
+)  # fmt: skip
+def test_faults_of_figures_are_found_before_a_trial_starts(stub, document, figures, told):
+    with pytest.raises(ConfigError, match=told):
+        plan_from(document | {"figures": figures}, TWO)
+
+
+def test_a_figure_need_not_name_the_seed(stub, document):
+    space = {"x": TWO["x"], "seed": {"type": "int", "low": 0, "high": 4}}
+    plan = plan_from(document | {"figures": [BY_X]}, space)
+    assert plan.params({"x": 1, "seed": 3}) == plan.params({"x": 1, "seed": 4})
+
+
+SEGMENTERS = {"type": "categorical", "choices": ["wbc_segmentation.smgnn", "wbc_segmentation.unet"]}
+SMEARS = {"name": "a", "objective": "wbc_segmentation.smgnn", "question": "Which?",
+          "data": {"reader": "smears"}, "params": {"epochs": 3}}  # fmt: skip
+
+
+def test_a_space_may_search_over_objectives_each_with_its_own_parameters():
+    width = {
+        "type": "categorical",
+        "choices": [0.125],
+        "when": {"objective": SEGMENTERS["choices"][1]},
+    }
+    plan = plan_from(SMEARS, {"objective": SEGMENTERS, "width": width})
+    for point, name in (
+        ({}, "smgnn"),
+        ({"objective": "wbc_segmentation.smgnn"}, "smgnn"),
+        ({"objective": "wbc_segmentation.unet", "width": 0.125}, "unet"),
+    ):
+        at = plan.at(point)
+        assert at.experiment.objective == f"wbc_segmentation.{name}"
+        assert isinstance(plan.params(point), at.objective.params)
+        assert plan.params(point).epochs == 3
+        assert plan.size(point) == at.objective.size(plan.params(point))
+    assert plan.objectives == tuple(SEGMENTERS["choices"])
+
+
+@pytest.mark.parametrize(
+    ("params", "space", "told"),
+    [
+        ({}, {"objective": {"type": "categorical", "choices": ["leukemia.svm"]}},
+         "must be of one task, 'wbc_segmentation' here, but got 'leukemia.svm'"),
+        ({}, {"objective": {"type": "categorical", "choices": ["wbc_segmentation.unett"]}},
+         "unknown objective 'wbc_segmentation.unett'; known: wbc_segmentation.unet"),
+        ({"scale": 9}, {"objective": SEGMENTERS},
+         "unknown parameter of wbc_segmentation.unet 'scale'"),
+        ({}, {"objective": SEGMENTERS, "width": {"type": "categorical", "choices": [0.125]}},
+         "params.width: .*got 0.125"),
+        ({}, {"objective": SEGMENTERS, "no": {"type": "int", "low": 0, "high": 1}},
+         "unknown parameter of wbc_segmentation.smgnn or wbc_segmentation.unet 'no'"),
+    ],
+)  # fmt: skip
+def test_each_objective_is_put_through_its_own_parameters(params, space, told):
+    document = deepcopy(SMEARS)
+    document["params"] |= params
+    with pytest.raises(ConfigError, match=told):
+        plan_from(document, space)
+
+
 def test_several_goals_exclude_what_needs_one(stub, document):
     goals = [{"metric": m, "direction": "maximize"} for m in ("score", "params_total")]
     for extra in ({"pruner": "median"}, {"sampler": "cmaes"}, {"patience": 3}):

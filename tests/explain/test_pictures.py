@@ -23,7 +23,7 @@ def pixels(png):
 
 def test_every_module_that_draws_is_a_figure():
     of_classifiers = ("classification", "grad_cam", "neighbourhood", "projection")
-    assert figure_names() == tuple(sorted((*of_classifiers, *OF_SEGMENTATION)))
+    assert figure_names() == tuple(sorted((*of_classifiers, *OF_SEGMENTATION, "embeddings")))
 
 
 @pytest.mark.parametrize("name", objective_names())
