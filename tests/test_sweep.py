@@ -13,6 +13,7 @@ from hemaml.core import settings
 from hemaml.core.errors import ConfigError, StoreError
 from hemaml.core.experiment import plan_from
 from hemaml.doctor import examine_sweep
+from hemaml.engines.ledger import Ledger
 from hemaml.sweep import open_sweep, reopen_sweep
 from hemaml.tracking.mlflow_tracker import MlflowTracker
 
@@ -329,7 +330,7 @@ def test_an_interrupted_and_resumed_trial_equals_an_uninterrupted_one(stub):
     assert [trial.values for trial in resumed.searched][:3] == values[:3]
 
 
-def test_a_run_that_finished_unheard_is_not_trained_again(stub):
+def test_a_run_that_finished_unheard_is_not_trained_again(stub, monkeypatch):
     """The process died between the end of the run and the study hearing of it."""
     opened = open_sweep(plan())
     ended = []
@@ -338,21 +339,16 @@ def test_a_run_that_finished_unheard_is_not_trained_again(stub):
         if event.kind == "ended":
             ended.append(event)
 
-    import hemaml.engines.optuna_engine as engine
+    tell = Ledger.tell
 
-    tell = engine._Search._tell
-    try:
+    def dies(self, number, outcome):
+        if number == 2:
+            raise Killed
+        tell(self, number, outcome)
 
-        def dies(self, trial, outcome):
-            if trial.number == 2:
-                raise Killed
-            tell(self, trial, outcome)
-
-        engine._Search._tell = dies
-        with pytest.raises(Killed):
-            opened.search(watch)
-    finally:
-        engine._Search._tell = tell
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Ledger, "tell", dies)
+        opened.search(watch)
     assert len(ended) == 2 and len(stub.trained) == 3
     result = reopen_sweep(opened.id).search()
     assert len(stub.trained) == 6 + 2  # three more trials, two confirmations; trial 2 not again
