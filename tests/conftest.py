@@ -1,6 +1,7 @@
 """Fixtures: a working folder of its own for each test, and the real data where there is any."""
 
 import os
+import secrets
 import shutil
 import sqlite3
 import sys
@@ -12,6 +13,8 @@ from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).parents[1]
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Ray asks for a token, and would write one into the home folder of whoever runs the tests.
+os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
 # A busy machine and a first compilation are slow; neither says anything about the code.
 settings.register_profile("here", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("here")
@@ -78,3 +81,13 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def local_ray():
+    """A Ray of this machine with four processors, whatever it has, that all tests share."""
+    from hemaml.core.experiment import Sweep
+    from hemaml.engines.ray_cluster import connected
+
+    with connected(Sweep(workers=4)) as nodes:
+        yield nodes

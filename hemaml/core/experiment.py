@@ -23,6 +23,7 @@ MEASURED = "explain/"
 """What names of numbers begin with that are measured of a kept model."""
 Sampler = Literal["tpe", "gp", "cmaes", "random", "grid", "nsga2"]
 Pruner = Literal["hyperband", "asha", "median", "none"]
+Engine = Literal["native", "ray"]
 
 
 class Split(Frozen):
@@ -69,6 +70,22 @@ class Goal(Frozen):
     direction: Direction
 
 
+class Resources(Frozen):
+    """What the Ray engine gives to one trial; the default divides what there is by the workers."""
+
+    cpu: float | None = Field(default=None, gt=0, description="Processors, so many threads.")
+    gpu: float | None = Field(
+        default=None, ge=0, description="GPUs; 0.25 packs four trials on one. Above 1, whole ones."
+    )
+
+    @field_validator("gpu")
+    @classmethod
+    def _check_gpu(cls, gpu: float | None) -> float | None:
+        if gpu is not None and gpu > 1 and gpu != int(gpu):
+            raise ValueError(f"a share of a GPU must be at most 1, or a whole number; got {gpu:g}.")
+        return gpu
+
+
 class Sweep(Frozen):
     """How a space is searched and when the search ends."""
 
@@ -95,7 +112,22 @@ class Sweep(Frozen):
     checkpoint_seconds: float = Field(
         default=10, ge=0, description="Work that a kill may cost a trial; 0 checkpoints each step."
     )
-    engine: Literal["optuna"] = "optuna"
+    trial_hours: float | None = Field(
+        default=None, gt=0, description="A trial that takes longer is ended as failed."
+    )
+    engine: Engine = Field(
+        default="native", description="native: this machine's processes; ray: also a cluster's."
+    )
+    address: str | None = Field(
+        default=None,
+        description="Ray cluster: auto, HOST:PORT or ray://HOST:PORT; default: this machine alone.",
+    )
+    resources: Resources = Resources()
+
+    @field_validator("engine", mode="before")
+    @classmethod
+    def _check_engine(cls, engine: Any) -> Any:
+        return "native" if engine == "optuna" else engine  # recorded before there was another
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -36,16 +36,18 @@ class Died:
     """The process ended without an outcome.
 
     Attributes:
-        exit_code: Minus the signal that killed it.
+        exit_code: Minus the signal that killed it; None where it is not known.
         out_of_memory: Whether it was killed while the system killed processes for their memory.
+        told: What else is known of the cause.
     """
 
     exit_code: int | None
     out_of_memory: bool = False
+    told: str = ""
 
     def __str__(self) -> str:
         cause = ": the system killed processes for lack of memory" if self.out_of_memory else ""
-        return f"exit code {self.exit_code}{cause}"
+        return (self.told or f"exit code {self.exit_code}") + cause
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,7 @@ class Worker:
         context.set_forkserver_preload(PRELOAD)
         self.slot = slot
         self.assigned: Assigned | None = None
-        self._memory_kills = _memory_kills()
+        self._memory_kills = memory_kills()
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(
             target=_work, args=(theirs, evaluate, slot, num_workers), daemon=True
@@ -103,7 +105,7 @@ class Worker:
         except (EOFError, ConnectionResetError):
             self._process.join()
             killed = self._process.exitcode == -signal.SIGKILL
-            return Died(self._process.exitcode, killed and _memory_kills() > self._memory_kills)
+            return Died(self._process.exitcode, killed and memory_kills() > self._memory_kills)
         return message
 
     def stop(self) -> None:
@@ -159,7 +161,7 @@ def evaluate_all(evaluate: Evaluate, trials: Sequence[Assigned], num_workers: in
     return [outcomes[trial.number] for trial in trials]
 
 
-def _memory_kills() -> int:
+def memory_kills() -> int:
     """Processes that Linux has killed for lack of memory since it started; 0 elsewhere."""
     try:
         lines = VMSTAT.read_text(encoding="ascii").splitlines()

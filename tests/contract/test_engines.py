@@ -13,6 +13,7 @@ from pathlib import Path
 
 import optuna
 import pytest
+import ray
 
 import hemaml.engines
 from hemaml.core.errors import ConfigError, StoreError, UnknownName
@@ -34,6 +35,9 @@ SPACE = Space.model_validate(
 
 @pytest.fixture(params=ENGINES)
 def search(request):
+    if request.param == "ray_engine":
+        request.getfixturevalue("local_ray")
+        ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # no worker can import it
     return importlib.import_module(f"hemaml.engines.{request.param}").search
 
 
@@ -200,13 +204,14 @@ def test_first_points_come_first(search, study):
 def test_whole_numbers_given_for_floats_stay_the_same_point_after_a_restart(search, study):
     seen = []
 
-    def dies(assigned, report):
-        seen.append(repr(assigned.point))
+    def interrupted(event):
+        seen.append(repr(event.point))
         raise KeyboardInterrupt
 
+    sweep = Sweep(sampler="random", first=({"x": 1, "kind": "a"},))
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
-            run(search, dies, study, first=({"x": 1, "kind": "a"},))
+            search(parabola, SPACE, sweep, study, interrupted)
     assert seen == [repr({"x": 1.0, "kind": "a"})] * 2
 
 
@@ -280,7 +285,7 @@ def test_a_trial_that_kills_every_worker_fails_and_the_rest_goes_on(search, stud
     run(search, always_suicidal, study, workers=2)
     trials = searched(study)
     assert [t.ending for t in trials].count("finished") == 7
-    assert trials[1].ending == "failed" and "exit code -9" in trials[1].reason
+    assert trials[1].ending == "failed" and "its worker died 2 times" in trials[1].reason
 
 
 def test_a_death_while_the_system_kills_for_memory_is_out_of_memory(

@@ -1,0 +1,134 @@
+"""A Ray of one's own, on this machine alone, or a cluster that runs already."""
+
+import logging
+import math
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray._private import ray_constants
+
+from hemaml.core.errors import ConfigError, StoreError
+from hemaml.core.experiment import Sweep
+
+LOCAL_ONLY = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+"""Where it is 0, Ray's servers listen on the loopback address; elsewhere they do on all."""
+
+# What matters is told by `watch`; Tune's own words name files that nobody shall use.
+for name in ("ray.tune", "ray._private.worker", "ray._private.authentication"):
+    logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one trial gets of a machine: processors, GPUs."""
+
+    cpu: float
+    gpu: float
+
+
+@contextmanager
+def connected(sweep: Sweep) -> Iterator[list[dict[str, Any]]]:
+    """The nodes to search on: of the cluster at `sweep.address`, else this machine as one.
+
+    A connection that the caller has made before is used, and left open.
+
+    Raises:
+        StoreError: No cluster answers at the address.
+    """
+    if ray.is_initialized():
+        yield alive_nodes()
+        return
+    if sweep.address is None:
+        _start(sweep)
+    else:
+        join(sweep.address)
+    try:
+        yield alive_nodes()
+    finally:
+        ray.shutdown()
+
+
+def _start(sweep: Sweep) -> None:
+    """Ray on this machine, for this process alone; it ends with the process, even by a kill.
+
+    It asks for a token, Ray's default: the loopback address is open to all users of a machine.
+    """
+    _listen(everywhere=False)
+    wanted = sweep.workers * (sweep.resources.cpu or 1)
+    ray.init(
+        address="local",
+        num_cpus=max(os.cpu_count() or 1, math.ceil(wanted)),
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+    )
+
+
+def join(address: str) -> None:
+    """Connects to a cluster that runs.
+
+    Raises:
+        StoreError: None answers there.
+    """
+    _listen(everywhere=True)
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise StoreError(
+            f"a Ray cluster must run at `address`, but {address!r} gave: {_first_line(error)} "
+            "Start one with `ray start --head`, or leave the address out to use this machine."
+        ) from error
+
+
+def _listen(*, everywhere: bool) -> None:
+    # Ray reads the variable at its import; processes that it starts read it again.
+    os.environ[LOCAL_ONLY] = str(int(everywhere))
+    ray_constants.ENABLE_RAY_CLUSTER = everywhere
+
+
+def alive_nodes() -> list[dict[str, Any]]:
+    """Ray's description of each node that is alive, the driver's own first."""
+    here = ray.get_runtime_context().get_node_id()
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    return sorted(nodes, key=lambda node: node["NodeID"] != here)
+
+
+def share_of(sweep: Sweep, nodes: list[dict[str, Any]]) -> Share:
+    """What a trial gets: as the sweep says, else the nodes divided by the sweep's workers.
+
+    Raises:
+        ConfigError: No node has that much.
+    """
+    resources = [node["Resources"] for node in nodes]
+    cpu, gpu = sweep.resources.cpu, sweep.resources.gpu
+    if cpu is None:
+        cpu = _even([int(r.get("CPU", 0)) for r in resources], sweep.workers)
+    if gpu is None:
+        gpus = [int(r.get("GPU", 0)) for r in resources]
+        gpu = min(1.0, 1 / math.ceil(sweep.workers / sum(gpus))) if sum(gpus) else 0.0
+    if not any(r.get("CPU", 0) >= cpu and r.get("GPU", 0) >= gpu for r in resources):
+        largest = ", ".join(f"{r.get('CPU', 0):g} and {r.get('GPU', 0):g}" for r in resources)
+        raise ConfigError(
+            f"`sweep.resources` must fit one node, but a trial asks for {cpu:g} processors and "
+            f"{gpu:g} GPUs, and the nodes have {largest}. Lower it, or add a larger node."
+        )
+    return Share(cpu, gpu)
+
+
+def _even(counts: list[int], num_workers: int) -> int:
+    """The most processors each worker can have, so that all fit; at least 1."""
+    sizes = range(max(counts), 0, -1)
+    return next((s for s in sizes if sum(n // s for n in counts) >= num_workers), 1)
+
+
+def store_environment() -> Mapping[str, str]:
+    """The driver's variables that its stores ask for: addresses and credentials of MLflow."""
+    return {name: value for name, value in os.environ.items() if name.startswith("MLFLOW_")}
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]
