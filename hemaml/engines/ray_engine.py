@@ -22,6 +22,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
+from hemaml.core.errors import StoreError
 from hemaml.core.experiment import Sweep
 from hemaml.core.search import Assigned, Evaluate, Outcome, Study, Watch
 from hemaml.core.space import Space
@@ -107,8 +108,11 @@ class _Desk:
         if len(self.ledger.open) >= self.ledger.sweep.workers:
             return None
         assigned = self.ledger.next()
+        if assigned is None and self.ledger.at_end:
+            self.end_workers()  # idle all; Tune would wait for each to end in good order
+            return Searcher.FINISHED
         if assigned is None:
-            return Searcher.FINISHED if self.ledger.at_end else None
+            return None
         share = self.larger.get(assigned.number, self.share)
         return {"assigned": assigned, "cpu": share.cpu, "gpu": share.gpu}
 
@@ -131,6 +135,11 @@ class _Desk:
             reason = f"it ran longer than `trial_hours: {hours:g}`"
             self.ledger.tell(number, Outcome("failed", reason=reason))
             return
+        if "creation task" in str(error):
+            raise StoreError(
+                f"a worker must be able to start, but gave: {_told(error)}. "
+                "Install the same versions on each node; `hemaml cluster check` compares them."
+            )
         kills, self.memory_kills = self.memory_kills, memory_kills()
         for_memory = isinstance(error, OutOfMemoryError) or self.memory_kills > kills
         self.ledger.lose(number, Died(None, for_memory, _told(error)))

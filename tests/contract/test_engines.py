@@ -365,39 +365,45 @@ def test_a_users_error_keeps_its_words_on_the_way_out_of_a_worker(search, study,
 
 
 KILLED = """
-import sys, time
+import importlib, sys, time
 from hemaml.core.experiment import Sweep
 from hemaml.core.search import Outcome, Study
 from hemaml.core.space import Space
-from hemaml.engines import optuna_engine
 
 def slow(assigned, report):
-    time.sleep(.4)
+    time.sleep(.3)
     return Outcome("finished", (1.0,), run_id=str(assigned.number))
 
 if __name__ == "__main__":
     space = Space.model_validate({"x": {"type": "float", "low": 0, "high": 1}})
     study = Study("k", sys.argv[1], ("maximize",))
-    optuna_engine.search(slow, space, Sweep(trials=10, workers=2), study, lambda event: None)
+    search = importlib.import_module(f"hemaml.engines.{sys.argv[2]}").search
+    search(slow, space, Sweep(trials=10, workers=2), study, lambda event: None)
 """
 
 
 @pytest.mark.slow
-def test_kill_9_of_the_parent_takes_its_workers_along_and_loses_nothing(tmp_path):
+@pytest.mark.parametrize(
+    ("engine", "how"),
+    # On Ctrl-C as well where the workers are no children of the parent.
+    [*((engine, signal.SIGKILL) for engine in ENGINES), ("ray_engine", signal.SIGINT)],
+)
+def test_an_end_of_the_parent_takes_its_workers_along_and_loses_nothing(tmp_path, engine, how):
     script, journal = tmp_path / "killed.py", str(tmp_path / "k.journal")
     script.write_text(KILLED)
-    process = subprocess.Popen([sys.executable, str(script), journal])
+    command = [sys.executable, str(script), journal, engine]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     study = Study("k", journal, ("maximize",))
     deadline = time.monotonic() + 60
     while _count(study, "finished") < 3 and time.monotonic() < deadline:
         time.sleep(0.05)
-    process.kill()
-    process.wait()
+    process.send_signal(how)
+    assert process.wait(timeout=30) != 0
     time.sleep(0.3)
     before = [trial for trial in searched(study) if trial.ending == "finished"]
     time.sleep(1)
     assert [t for t in searched(study) if t.ending == "finished"] == before
-    subprocess.run([sys.executable, str(script), journal], check=True)
+    subprocess.run(command, check=True)
     after = searched(study)
     assert [trial.ending for trial in after] == ["finished"] * 10
     assert [after[trial.number] for trial in before] == before
