@@ -24,8 +24,8 @@ from hemaml.core.search import Event, Study, Watch
 from hemaml.core.tracker import Run
 from hemaml.core.types import Point
 from hemaml.data.splits import split_digest, split_record
-from hemaml.engines import optuna_engine
-from hemaml.engines.optuna_engine import Searched
+from hemaml.engines import search_of
+from hemaml.engines.optuna_engine import Searched, searched
 from hemaml.engines.optuna_study import open_storage
 from hemaml.job import Job
 from hemaml.notes import sweep_note
@@ -187,9 +187,10 @@ class OpenSweep:
         reconcile(job.tracker, self.run.id, self.id)
         self.run.set_tags({"outcome": "running", "process": this_process()})
         evaluate = partial(run_trial, job.but(keep_model=plan.experiment.sweep.keep_models))
-        optuna_engine.search(evaluate, plan.space, plan.experiment.sweep, self.study, watch)
+        search = search_of(plan.experiment.sweep.engine)
+        search(evaluate, plan.space, plan.experiment.sweep, self.study, watch)
         reconcile(job.tracker, self.run.id, self.id)
-        trials = optuna_engine.searched(self.study)
+        trials = searched(self.study)
         record_the_killed(job, self.run, trials)
         winner = winner_of(plan, trials)
         if winner and plan.experiment.sweep.confirm_seeds:

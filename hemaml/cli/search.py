@@ -75,6 +75,10 @@ def sweep(
     trials: Annotated[int | None, typer.Option(help="Trials in all.")] = None,
     hours: Annotated[float | None, typer.Option(help="Start no trial after these.")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes side by side.")] = None,
+    engine: Annotated[str | None, typer.Option(help="native, or ray.")] = None,
+    address: Annotated[
+        str | None, typer.Option(help="Ray cluster: auto, HOST:PORT or ray://HOST:PORT.")
+    ] = None,
     warm_start: Annotated[
         bool, typer.Option("--warm-start", help="Learn from earlier sweeps of this space first.")
     ] = False,
@@ -88,7 +92,11 @@ def sweep(
     from hemaml.live import LiveView
     from hemaml.sweep import open_sweep, reopen_sweep
 
-    given = {"trials": trials, "hours": hours, "workers": workers}
+    if address and engine is None:
+        engine = "ray"
+    given = {
+        "trials": trials, "hours": hours, "workers": workers, "engine": engine, "address": address,
+    }  # fmt: skip
     options = [f"sweep.{name}={value}" for name, value in given.items() if value is not None]
     if sweep_id and not resume:
         raise ConfigError("`--id` names the sweep to resume: give --resume with it.")

@@ -2,9 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from hemaml.core.types import Point
+
+if TYPE_CHECKING:
+    from hemaml.core.experiment import Sweep
+    from hemaml.core.space import Space
 
 Ending = Literal[
     "finished",  # trained to the end: its values count
@@ -105,3 +109,12 @@ class Study:
     directions: tuple[Literal["maximize", "minimize"], ...]
     seed: int = 0
     warm_start: tuple[str, ...] = ()
+
+
+class Search(Protocol):
+    """Searches a space until a limit of the sweep is reached; one an engine."""
+
+    def __call__(
+        self, evaluate: Evaluate, space: "Space", sweep: "Sweep", study: Study, watch: Watch
+    ) -> None:
+        """See `hemaml.engines.optuna_engine.search`."""

@@ -1,1 +1,14 @@
-"""The only package that imports samplers; one `search` function an engine."""
+"""The only package that imports samplers and Ray; one `search` function an engine."""
+
+from importlib import import_module
+from typing import cast
+
+from hemaml.core.experiment import Engine
+from hemaml.core.search import Search
+
+MODULES: dict[Engine, str] = {"native": "optuna_engine", "ray": "ray_engine"}
+
+
+def search_of(engine: Engine) -> Search:
+    """The `search` of an engine, imported now: a native sweep shall not wait for Ray."""
+    return cast(Search, import_module(f"hemaml.engines.{MODULES[engine]}").search)

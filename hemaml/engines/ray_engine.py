@@ -110,7 +110,7 @@ class _Desk:
         assigned = self.ledger.next()
         if assigned is None and self.ledger.at_end:
             self.end_workers()  # idle all; Tune would wait for each to end in good order
-            return Searcher.FINISHED
+            return str(Searcher.FINISHED)
         if assigned is None:
             return None
         share = self.larger.get(assigned.number, self.share)

@@ -21,7 +21,7 @@ GPU_WAIT_S = 30.0
 """A GPU whose memory is not free by then is used all the same: somebody else may have it."""
 
 
-class RayTrial(tune.Trainable):
+class RayTrial(tune.Trainable):  # type: ignore[misc]
     """One trial after the other; `config` has what was assigned and its share of the machine."""
 
     def setup(
