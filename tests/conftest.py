@@ -86,8 +86,10 @@ def one_thread():
 @pytest.fixture(scope="session")
 def local_ray():
     """A Ray of this machine with four processors, whatever it has, that all tests share."""
-    from hemaml.core.experiment import Sweep
-    from hemaml.engines.ray_cluster import connected
+    import ray
 
-    with connected(Sweep(workers=4)) as nodes:
-        yield nodes
+    from hemaml.engines.ray_cluster import start
+
+    start(num_cpus=4)
+    yield
+    ray.shutdown()

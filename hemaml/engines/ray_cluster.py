@@ -43,7 +43,8 @@ def connected(sweep: Sweep) -> Iterator[list[dict[str, Any]]]:
         yield alive_nodes()
         return
     if sweep.address is None:
-        _start(sweep)
+        wanted = math.ceil(sweep.workers * (sweep.resources.cpu or 1))
+        start(num_cpus=max(os.cpu_count() or 1, wanted))
     else:
         join(sweep.address)
     try:
@@ -52,16 +53,20 @@ def connected(sweep: Sweep) -> Iterator[list[dict[str, Any]]]:
         ray.shutdown()
 
 
-def _start(sweep: Sweep) -> None:
+def start(*, num_cpus: int, num_gpus: int | None = None) -> None:
     """Ray on this machine, for this process alone; it ends with the process, even by a kill.
 
     It asks for a token, Ray's default: the loopback address is open to all users of a machine.
+
+    Args:
+        num_cpus: To be given to trials, whatever the machine has.
+        num_gpus: Likewise; default: as many as there are.
     """
     _listen(everywhere=False)
-    wanted = sweep.workers * (sweep.resources.cpu or 1)
     ray.init(
         address="local",
-        num_cpus=max(os.cpu_count() or 1, math.ceil(wanted)),
+        num_cpus=num_cpus,
+        num_gpus=num_gpus,
         include_dashboard=False,
         log_to_driver=False,
         logging_level=logging.ERROR,
