@@ -236,6 +236,7 @@ def open_sweep(
         )
     stamp = time.strftime("%Y%m%d-%H%M%S")
     job = open_job(plan, sweep_id=f"{plan.experiment.name}-{stamp}-{secrets.token_hex(2)}")
+    _check_cluster(job)
     study = study_of(job, _earlier_studies(job) if warm_start else ())
     open_storage(study.storage)  # fails, if it does, before anything is recorded
     run = _open_run(job, study)
@@ -271,10 +272,28 @@ def reopen_sweep(
         plan_from(document, plan.space.model_dump(mode="json")), sweep_id=record.tags["sweep"]
     )
     check_same_data(job, record)
+    _check_cluster(job)
     lent = json.loads(record.tags.get("warm_start", "[]"))
     with exclusive(job):  # tells before the record is touched
         run = job.tracker.reopen(record.id)
     return OpenSweep(job.but(parent=run.id), study_of(job, tuple(lent)), run)
+
+
+def _check_cluster(job: Job) -> None:
+    """Raises `ConfigError` where the nodes of the sweep's cluster would share one machine's files."""
+    how = job.plan.experiment.sweep
+    if how.engine != "ray" or how.address is None:
+        return
+    from hemaml.engines.ray_cluster import check_shared, connected  # Ray is slow to import
+
+    assert isinstance(job.tracker, MlflowTracker)
+    with connected(how) as nodes:
+        check_shared(
+            nodes,
+            study_storage=settings.study_storage(),
+            tracking_uri=settings.tracking_uri(),
+            artifacts=job.tracker.artifact_location,
+        )
 
 
 def study_of(job: Job, warm_start: tuple[str, ...] = ()) -> Study:

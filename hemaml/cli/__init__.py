@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from hemaml.cli import cache, data, explain, models, report, reproduce, search, stores
+from hemaml.cli import cache, cluster, data, explain, models, report, reproduce, search, stores
 from hemaml.core.errors import HemamlError
 
 app = typer.Typer(
@@ -18,6 +18,7 @@ for commands in (search, reproduce, report, models, explain, stores):
     app.add_typer(commands.app)
 app.add_typer(data.app, name="data")
 app.add_typer(cache.app, name="cache")
+app.add_typer(cluster.app, name="cluster")
 
 
 def main() -> None:

@@ -3,19 +3,27 @@
 import logging
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import ray
 from ray._private import ray_constants
+from ray.exceptions import RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from hemaml.core.errors import ConfigError, StoreError
 from hemaml.core.experiment import Sweep
 
 LOCAL_ONLY = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 """Where it is 0, Ray's servers listen on the loopback address; elsewhere they do on all."""
+
+ANSWER_S = 300.0
+"""What a node may take to read a data set and say what it found."""
+Nodes = list[dict[str, Any]]
+"""Ray's description of each."""
+Result = TypeVar("Result")
 
 # What matters is told by `watch`; Tune's own words name files that nobody shall use.
 for name in ("ray.tune", "ray._private.worker", "ray._private.authentication"):
@@ -31,7 +39,7 @@ class Share:
 
 
 @contextmanager
-def connected(sweep: Sweep) -> Iterator[list[dict[str, Any]]]:
+def connected(sweep: Sweep) -> Iterator[Nodes]:
     """The nodes to search on: of the cluster at `sweep.address`, else this machine as one.
 
     A connection that the caller has made before is used, and left open.
@@ -77,16 +85,96 @@ def join(address: str) -> None:
     """Connects to a cluster that runs.
 
     Raises:
-        StoreError: None answers there.
+        StoreError: None answers there, or not to us.
+        ConfigError: Other machines can reach it, and it need not be asked with a token.
     """
     _listen(everywhere=True)
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (ConnectionError, ImportError, RuntimeError, ValueError, RayError) as error:
         raise StoreError(
-            f"a Ray cluster must run at `address`, but {address!r} gave: {_first_line(error)} "
+            f"a Ray cluster must answer at `address`, but {address!r} gave: {_first_line(error)} "
             "Start one with `ray start --head`, or leave the address out to use this machine."
         ) from error
+    try:
+        _check_token(alive_nodes())
+    except ConfigError:
+        ray.shutdown()
+        raise
+
+
+def _check_token(nodes: Nodes) -> None:
+    """Whoever reaches Ray's ports can run code as us: on a network it must ask for a token."""
+    names = {node["NodeManagerAddress"] for node in nodes}
+    if names <= {"127.0.0.1", "::1"} or os.environ.get("RAY_AUTH_MODE", "").lower() == "token":
+        return
+    raise ConfigError(
+        "a Ray cluster that other machines can reach must ask for a token, but the one at "
+        f"{', '.join(sorted(names))} does not. Run `ray get-auth-token --generate`, copy "
+        "~/.ray/auth_token to each node, and start Ray there with RAY_AUTH_MODE=token."
+    )
+
+
+def check_shared(nodes: Nodes, *, study_storage: str, tracking_uri: str, artifacts: str) -> None:
+    """Raises `ConfigError` where nodes on several machines would write to one machine's files.
+
+    Args:
+        nodes: As Ray describes them.
+        study_storage: Of the study.
+        tracking_uri: Of MLflow.
+        artifacts: Where MLflow keeps the artifacts of a task.
+    """
+    machines = {(node["NodeManagerHostname"], node["NodeManagerAddress"]) for node in nodes}
+    if len(machines) < 2:
+        return
+    where = f"the cluster has {len(machines)} machines and"
+    if not tracking_uri.startswith(("http://", "https://")):
+        raise ConfigError(
+            f"on more than one machine the record needs an MLflow server, but {where} "
+            f"MLFLOW_TRACKING_URI is {_without_secret(tracking_uri)}. Start `mlflow server "
+            "--backend-store-uri postgresql://... --artifacts-destination FOLDER --host HOST "
+            "--allowed-hosts HOST:5000`, and set MLFLOW_TRACKING_URI=http://HOST:5000."
+        )
+    if "://" not in study_storage or study_storage.startswith("sqlite"):
+        raise ConfigError(
+            f"on more than one machine the study needs a database server, but {where} "
+            f"HEMAML_STUDY_STORAGE is {_without_secret(study_storage)}. Start PostgreSQL, and set "
+            "HEMAML_STUDY_STORAGE=postgresql+psycopg://USER:PASSWORD@HOST/DATABASE."
+        )
+    if "://" not in artifacts.replace(":/", "://", 1) or artifacts.startswith("file:"):
+        raise ConfigError(
+            f"on more than one machine artifacts must go through the MLflow server, but {where} "
+            f"they are kept in {artifacts}. Start `mlflow server` with --artifacts-destination "
+            "instead of --default-artifact-root, and begin with an empty database."
+        )
+
+
+def _without_secret(location: str) -> str:
+    return location.rpartition("@")[2]
+
+
+def on_each_node(look: Callable[[], Result]) -> list[tuple[str, Result | RayError]]:
+    """What a function finds on each node, or what went wrong there, by the node's name."""
+    task = ray.remote(num_cpus=0, max_retries=0)(lambda: look())
+    nodes = alive_nodes()
+    asked = [
+        task.options(
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        ).remote()
+        for node in nodes
+    ]
+    return [(_name(node), _answer(reference)) for node, reference in zip(nodes, asked, strict=True)]
+
+
+def _name(node: dict[str, Any]) -> str:
+    return f"{node['NodeManagerHostname']} {node['NodeManagerAddress']} {node['NodeID'][:6]}"
+
+
+def _answer(reference: Any) -> Any:
+    try:
+        return ray.get(reference, timeout=ANSWER_S)
+    except RayError as error:
+        return error
 
 
 def _listen(*, everywhere: bool) -> None:
@@ -95,14 +183,14 @@ def _listen(*, everywhere: bool) -> None:
     ray_constants.ENABLE_RAY_CLUSTER = everywhere
 
 
-def alive_nodes() -> list[dict[str, Any]]:
-    """Ray's description of each node that is alive, the driver's own first."""
+def alive_nodes() -> Nodes:
+    """The nodes that are alive, the driver's own first."""
     here = ray.get_runtime_context().get_node_id()
     nodes = [node for node in ray.nodes() if node["Alive"]]
     return sorted(nodes, key=lambda node: node["NodeID"] != here)
 
 
-def share_of(sweep: Sweep, nodes: list[dict[str, Any]]) -> Share:
+def share_of(sweep: Sweep, nodes: Nodes) -> Share:
     """What a trial gets: as the sweep says, else the nodes divided by the sweep's workers.
 
     Raises:

@@ -69,6 +69,12 @@ class MlflowTracker:
         """MLflow's id of the task's experiment."""
         return self._experiment
 
+    @property
+    def artifact_location(self) -> str:
+        """Where the artifacts of new runs are kept."""
+        with store_errors(self.uri):
+            return str(self._client.get_experiment(self._experiment).artifact_location)
+
     def set_experiment_tag(self, name: str, value: str) -> None:
         """Sets or replaces a tag of the task's experiment."""
         with store_errors(self.uri):
