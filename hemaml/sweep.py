@@ -280,7 +280,7 @@ def reopen_sweep(
 
 
 def _check_cluster(job: Job) -> None:
-    """Raises `ConfigError` where the nodes of the sweep's cluster would share one machine's files."""
+    """Raises `ConfigError` where nodes on several machines would share the files of one."""
     how = job.plan.experiment.sweep
     if how.engine != "ray" or how.address is None:
         return

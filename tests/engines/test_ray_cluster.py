@@ -1,6 +1,5 @@
 """What a cluster must have before a sweep may use it."""
 
-
 import pytest
 
 from hemaml.core.errors import ConfigError

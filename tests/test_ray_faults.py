@@ -1,0 +1,89 @@
+"""What a sweep on Ray survives, on real processes: two raylets, real kills, real stores.
+
+After each: no finished trial lost, none twice, no run RUNNING, and study and record agree.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from hemaml.core.search import Study
+from hemaml.doctor import examine_sweep
+from hemaml.engines.optuna_engine import searched
+from hemaml.record import find_sweep
+from hemaml.tracking.mlflow_tracker import MlflowTracker
+
+SCRIPT = Path(__file__).parent / "ray_faults.py"
+pytestmark = pytest.mark.slow
+
+
+def start(*arguments):
+    command = [sys.executable, str(SCRIPT), *arguments]
+    with Path("driver.log").open("w") as log:
+        return subprocess.Popen(command, stdout=log, stderr=log)
+
+
+def end(process):
+    assert process.wait(timeout=120) == 0, Path("driver.log").read_text()[-3000:]
+
+
+def sweep_id():
+    return Path("sweep.id").read_text()
+
+
+def trials():
+    record = find_sweep(sweep_id())
+    study = Study(record.tags["study"], str(Path("mlruns/optuna.journal").resolve()), ("maximize",))
+    return searched(study)
+
+
+def check_nothing_is_lost(*, failed=()):
+    findings = examine_sweep(sweep_id())
+    assert {f.state for f in findings} == {"ok"}, findings
+    found = trials()
+    assert [t.number for t in found] == list(range(8))
+    assert [t.number for t in found if t.ending != "finished"] == list(failed)
+    parent = find_sweep(sweep_id())
+    runs = MlflowTracker(f"sqlite:///{Path.cwd()}/mlruns/mlflow.db", "stub")
+    runs = runs.find({}, parent=parent.id)
+    assert parent.status == "FINISHED"
+    assert Counter(run.tags["trial"] for run in runs) == Counter(str(n) for n in range(8))
+
+
+@pytest.fixture(autouse=True)
+def _alone(stub):
+    """A working folder of its own."""
+
+
+def test_kills_of_a_worker_and_a_node_cost_no_trial_and_a_hang_costs_its_own():
+    end(start("worker+node+hang"))
+    check_nothing_is_lost(failed=[3])
+    assert "longer than `trial_hours" in trials()[3].reason
+
+
+def test_a_kill_of_the_driver_costs_no_finished_trial():
+    process = start("none")
+    deadline = time.monotonic() + 60
+    while not (done := _finished()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    done = _finished()
+    assert 1 <= len(done) < 8
+    end(start("none", sweep_id()))
+    check_nothing_is_lost()
+    assert set(done.items()) <= set(_finished().items())
+
+
+def _finished():
+    """Number to run of the trials that the study has as finished, at least two of them."""
+    if not Path("sweep.id").exists():
+        return {}
+    found = {t.number: t.run_id for t in trials() if t.ending == "finished"}
+    return found if len(found) > 1 else {}
