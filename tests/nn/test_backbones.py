@@ -109,7 +109,8 @@ def test_a_frozen_one_is_shared_until_its_file_changes(tmp_path):
     path = tmp_path / "w.safetensors"
 
     def loaded(seed):
-        save_file(load(seed=seed).network.state_dict(), path)
+        state = load(seed=seed).network.state_dict()
+        save_file({k: v.contiguous() for k, v in state.items()}, path)
         os.utime(path, ns=(seed, seed))
         return frozen_backbone("resnet18", str(path), no_registry)
 
