@@ -58,6 +58,7 @@ from hemaml.record import (
     mean_and_deviation,
     open_job,
     page,
+    reconcile,
     run_tags,
 )
 from hemaml.training import STATUS, interval_metrics
@@ -188,6 +189,7 @@ def _open(job: Job, key: str, parent: str | None) -> Run:
 def _reopen(job: Job, record: Record) -> Run:
     run = job.tracker.reopen(record.id)
     run.set_tags({"outcome": "running", "process": this_process()})
+    reconcile(job.tracker, record.id)  # a split killed between its outcome and its end
     return run
 
 

@@ -226,8 +226,9 @@ def end_abandoned(tracker: Tracker, record: Record) -> None:
 def reconcile(tracker: Tracker, parent: str, sweep_id: str = "") -> int:
     """Ends every run below `parent` that no process works on any more; returns how many.
 
-    Call it only under the sweep's lock. The runs keep their metrics and are continued on resume; a
-    run whose outcome is recorded only gets the status that belongs to it.
+    Call it only under the sweep's lock, or where no process is left. The runs keep their metrics
+    and are continued on resume; a run whose outcome is recorded only gets the status that belongs
+    to it.
     """
     left = left_running(tracker, parent, sweep_id)
     for record in left:

@@ -46,7 +46,7 @@ STATUS: dict[Ending, Status] = {
     "failed": "FAILED",
 }
 """How an ending shows in the tracking store; the tag `outcome` has the ending itself."""
-TIMED_IMAGES, TIMINGS = 5, 3
+TIMED_IMAGES, TIMINGS = 3, 3
 SUMMARY = (
     "best_step", "epoch_s", "model_bytes", "ms_per_image", "params_total", "params_trainable",
     "peak_memory_mb", "train_s",

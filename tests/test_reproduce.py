@@ -132,6 +132,23 @@ def test_an_interrupted_table_goes_on_where_it_was(table, stub):
     assert {run.status for run in tracker().find({})} == {"FINISHED"}
 
 
+def test_a_split_killed_between_its_outcome_and_its_end_is_ended(table, stub):
+    path = table()
+
+    def interrupt(epoch):
+        if len(stub.trained) == 2 and epoch == 2:
+            raise KeyboardInterrupt
+
+    stub.on_step.append(interrupt)
+    call(path, "--splits", "3", "--rows", "good")
+    stub.on_step.clear()
+    (done,) = tracker().find({"kind": "split", "outcome": "finished"})
+    tracker().reopen(done.id)  # as the kill would leave it
+    code, _ = call(path, "--splits", "3", "--rows", "good")
+    assert code == 0 and len(stub.trained) == 3 + 1
+    assert {run.status for run in tracker().find({})} == {"FINISHED"}
+
+
 def test_a_row_that_fails_says_why_and_the_others_are_measured(table):
     path = table(mode="boom", rows=dict(reversed(TABLE["rows"].items())))
     code, shown = call(path, "--splits", "2")

@@ -9,7 +9,7 @@ J. Melville: UMAP (2018).
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -93,10 +93,23 @@ def umap(features: Float32Array) -> Float32Array:
     with warnings.catch_warnings(), _own_threads():
         # That TensorFlow is absent, and that a seed means one thread.
         warnings.simplefilter("ignore")
-        from umap import UMAP  # compiles for 15 s
+        from umap import UMAP
 
+        _keep_compiled()
         reducer = UMAP(n_neighbors=min(15, count - 1), init=start, random_state=SEED, n_jobs=1)
         return np.asarray(reducer.fit_transform(features), np.float32)
+
+
+def _keep_compiled() -> None:
+    """Lets numba keep UMAP's compiled functions on disk, which UMAP compiles for 8 s a process."""
+    from numba.core.dispatcher import Dispatcher
+    from umap import layouts, spectral, umap_, utils
+
+    functions = [f for module in (layouts, spectral, umap_, utils) for f in vars(module).values()]
+    with suppress(RuntimeError):  # no folder of numba's can be written
+        for function in functions:
+            if isinstance(function, Dispatcher):
+                function.enable_caching()
 
 
 @contextmanager

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hemaml.nn.dropout import ByteDropout
 from hemaml.nn.graph_convolutions import Gat, Graph
 
 Conv = Literal["gcn", "gat", "sage", "cheb"]
@@ -310,7 +311,7 @@ class KnnGcn(nn.Module):
         self.first = _layer(conv, num_in, hidden)
         self.second = _layer(conv, hidden, num_classes)
         self.skip = nn.Linear(num_in, num_classes, bias=False) if skip else None
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = ByteDropout(dropout)
 
     def constant(self, x_NF: Tensor, graph: Graph) -> Tensor:
         """What of the first layer does not depend on the weights, for `forward`."""

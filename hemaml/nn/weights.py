@@ -19,6 +19,8 @@ from hemaml.core.errors import ConfigError
 StateDict = dict[str, Tensor]
 SHOWN = 3
 """Names listed for each kind of mismatch."""
+BACKBONE_FILE = "backbone-{}.safetensors"
+"""Of a saved model whose backbone is frozen; between, the beginning of its digest."""
 COUNTER = "num_batches_tracked"
 """Of a batch norm; only counts, and files of old versions of torch lack it."""
 HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.pth$")
@@ -40,7 +42,7 @@ def read_state(path: Path) -> StateDict:
     """The tensors of a safetensors file, or of a state dict that torch saved; on the CPU.
 
     Args:
-        path: The file. Folders that a model was saved to hold it as `model.safetensors`.
+        path: The file, or a folder that a model was saved to.
 
     Raises:
         ConfigError: There is no such file, or it holds something else.
@@ -48,7 +50,7 @@ def read_state(path: Path) -> StateDict:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    path = path / "model.safetensors" if path.is_dir() else path
+    path = _in_folder(path) if path.is_dir() else path
     if not path.is_file():
         raise ConfigError(
             f"`weights` must name a file of weights, but there is no {str(path)!r}. "
@@ -73,6 +75,11 @@ def read_state(path: Path) -> StateDict:
     return dict(state)
 
 
+def _in_folder(folder: Path) -> Path:
+    """A saved model's file, or that of its frozen backbone where this has its own."""
+    return next(folder.glob(BACKBONE_FILE.format("*")), folder / "model.safetensors")
+
+
 def file_digest(weights: str) -> str:
     """Hex digest of the file that `weights` names; empty where the name itself fixes its content.
 
@@ -82,7 +89,7 @@ def file_digest(weights: str) -> str:
     if weights in ("none", "imagenet") or weights.startswith("models:/") or is_url(weights):
         return ""
     path = checkpoint(BY_HAND[weights]) if weights in BY_HAND else Path(weights).expanduser()
-    path = path / "model.safetensors" if path.is_dir() else path
+    path = _in_folder(path) if path.is_dir() else path
     if not path.is_file():
         return ""  # loading it says what is wrong
     with path.open("rb") as file:

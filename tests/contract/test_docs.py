@@ -36,9 +36,10 @@ def test_every_command_in_the_readme_exists():
 
 
 def test_the_yaml_in_the_readme_is_valid():
-    gates, experiment, space = re.findall(r"```yaml\n(.*?)```", README, re.S)
-    document = yaml.safe_load(experiment) | yaml.safe_load(gates)
-    validated(Experiment, {"name": "mine"} | document, "README")
+    gates, experiment, space, figures = re.findall(r"```yaml\n(.*?)```", README, re.S)
+    document = {"name": "mine"} | yaml.safe_load(experiment)
+    for addition in (gates, figures):
+        validated(Experiment, document | yaml.safe_load(addition), "README")
     validated(Space, yaml.safe_load(space), "README")
 
 

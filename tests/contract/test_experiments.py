@@ -34,12 +34,15 @@ def test_an_experiment_reads_and_has_what_a_reader_needs(path):
 @pytest.mark.parametrize("path", TABLES, ids=lambda path: path.stem)
 def test_a_table_names_experiments_and_parameters_that_exist(path):
     found = read_table(path)
+    agree = {}
     for row in row_plans(found, found.keys([]), []):
         assert row.plan.experiment.task == path.parents[1].name
         own = plan_of(path.parents[1] / f"{row.row.experiment}.yaml").experiment
         if row.intended.experiment.data == own.data:
             figures = {name: own.paper.get(name) for name in row.row.paper if name in own.paper}
-            assert figures.items() <= row.row.paper.items(), "an experiment and its table agree"
+            has_them = figures.items() <= row.row.paper.items()
+            agree.setdefault(row.row.experiment, []).append(has_them)
+    assert all(any(rows) for rows in agree.values()), "one row has the figures of its experiment"
 
 
 @pytest.mark.parametrize("path", SPACES, ids=lambda path: path.stem)

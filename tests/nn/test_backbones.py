@@ -1,5 +1,6 @@
 """Backbones beside the library's own networks, and every way to give them weights."""
 
+import os
 import re
 from pathlib import Path
 
@@ -13,7 +14,9 @@ from hemaml.nn.backbones import (
     NUM_STAGES,
     architecture_of,
     densenet,
+    frozen_backbone,
     load_backbone,
+    num_parameters,
     resnet,
 )
 from hemaml.nn.weights import file_digest, read_state
@@ -100,6 +103,26 @@ def test_none_is_fixed_by_the_seed_and_leaves_the_global_generator(name):
     one, same, other = load(name), load(name), load(name, seed=1)
     assert torch.equal(torch.rand(1), expected)
     assert one.digest == same.digest != other.digest
+
+
+def test_a_frozen_one_is_shared_until_its_file_changes(tmp_path):
+    path = tmp_path / "w.safetensors"
+
+    def loaded(seed):
+        state = load(seed=seed).network.state_dict()
+        save_file({k: v.contiguous() for k, v in state.items()}, path)
+        os.utime(path, ns=(seed, seed))
+        return frozen_backbone("resnet18", str(path), no_registry)
+
+    first, again = loaded(1), frozen_backbone("resnet18", str(path), no_registry)
+    assert again is first and first.digest == load(seed=1).digest
+    assert loaded(2).digest == load(seed=2).digest != first.digest
+    assert frozen_backbone("resnet18", "none", no_registry).digest == load().digest
+    assert load() is not load(), "what is fine-tuned is nobody else's"
+
+
+def test_parameters_are_counted_without_weights(name):
+    assert num_parameters(name) == sum(p.numel() for p in load(name).network.parameters())
 
 
 def test_the_way_that_weights_come_does_not_show(library_resnet, tmp_path):

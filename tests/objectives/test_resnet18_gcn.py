@@ -10,7 +10,8 @@ from hemaml.core.errors import ConfigError
 from hemaml.core.objective import Context
 from hemaml.core.task import Fold
 from hemaml.data.smear_types import SmearTypes, read
-from hemaml.objectives.leukemia import _arms
+from hemaml.nn.backbones import load_backbone
+from hemaml.objectives.leukemia import _arms, _gcn_model
 from hemaml.objectives.leukemia._arms import labelled_nodes
 from hemaml.objectives.leukemia.resnet18_gcn import GcnModel, Params, fit, objective
 from hemaml.tasks import leukemia
@@ -83,6 +84,30 @@ def test_views_come_back_from_a_file(step, fold, tmp_path):
             view(loaded).predict(fold.val.images),
         )
         np.testing.assert_allclose(before, after, atol=1e-5)
+
+
+def test_the_frozen_backbone_is_written_once_whole_and_can_be_started_from(step, tmp_path):
+    step.model.save(tmp_path)
+    (frozen,) = tmp_path.glob("backbone-*.safetensors")
+    before = frozen.stat()
+    step.model.save(tmp_path)
+    assert frozen.stat().st_mtime_ns == before.st_mtime_ns
+    assert not list(tmp_path.glob("*.part"))
+    started = load_backbone("resnet18", str(tmp_path), lambda uri: tmp_path)
+    assert started.digest == step.model.loaded.digest
+
+
+def test_figures_of_one_data_set_embed_it_once(step, data, monkeypatch):
+    calls = []
+    embedded = _gcn_model._embedded
+    monkeypatch.setattr(_gcn_model, "_embedded", lambda *a: calls.append(len(a[1])) or embedded(*a))
+    images = tuple(image.copy() for image in data.images[:3])
+    first, again = step.model.predict(images), step.model.predict(images)
+    np.testing.assert_array_equal(first, again)
+    step.model.embed(images)
+    assert calls == [3]
+    step.model.predict(list(images))
+    assert calls == [3, 3], "a list may have changed"
 
 
 def test_labels_that_are_not_used_change_nothing(fold):

@@ -6,6 +6,7 @@ for every backbone. Files with the library's names of tensors load, and those wi
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -17,6 +18,7 @@ from hemaml.nn.backbones.architecture import Architecture, StagedNetwork
 from hemaml.nn.backbones.densenet import DENSENET121
 from hemaml.nn.backbones.efficientnet_lite import EFFICIENTNET_LITE0
 from hemaml.nn.backbones.resnet import RESNET18, RESNET50
+from hemaml.nn.parameters import count_unbuilt
 from hemaml.nn.weights import (
     OTHER_WAYS,
     StateDict,
@@ -33,7 +35,9 @@ __all__ = [
     "Loaded",
     "StagedNetwork",
     "architecture_of",
+    "frozen_backbone",
     "load_backbone",
+    "num_parameters",
 ]
 
 Backbone = Literal["resnet18", "resnet50", "densenet121", "efficientnet_lite0"]
@@ -110,6 +114,25 @@ def load_backbone(
         origin += f"; left out: {', '.join(left_out)}" if left_out else ""
     network.eval()
     return Loaded(name, architecture, network, state_digest(network.state_dict()), origin)
+
+
+def frozen_backbone(name: Backbone, weights: str, registered: Callable[[str], Path]) -> Loaded:
+    """As `load_backbone`, but one for all who ask this process for the same: not to be trained."""
+    if weights == "none":
+        return _shared(name, weights, "", 0)
+    path = _located(architecture_of(name), weights, registered)
+    return _shared(name, weights, str(path), path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=2)
+def _shared(name: Backbone, weights: str, path: str, changed: int) -> Loaded:
+    return load_backbone(name, weights, lambda _: Path(path))
+
+
+@cache
+def num_parameters(name: Backbone) -> int:
+    """Of a backbone, without building it."""
+    return count_unbuilt(lambda: architecture_of(name).build()[0])
 
 
 def architecture_of(name: str) -> Architecture:

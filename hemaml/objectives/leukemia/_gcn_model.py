@@ -22,6 +22,7 @@ from hemaml.data.pixels import scaled
 from hemaml.nn.backbones import Backbone, Loaded, architecture_of
 from hemaml.nn.knn_gcn import Conv, KnnGcn, edgeless
 from hemaml.nn.parameters import count_parameters
+from hemaml.nn.weights import BACKBONE_FILE
 from hemaml.objectives.leukemia._bank import Bank, bank_from, bank_tensors
 from hemaml.tasks.leukemia import Neighbourhood
 
@@ -157,11 +158,20 @@ class GcnModel:
             chunk = images[first : first + IMAGES_AT_ONCE]
             pixels = np.stack([scaled(image, self.params.size) for image in chunk])
             found.append(_embedded(self.loaded, pixels, str(self.bank.device)))
-        return np.concatenate(found)
+        features = np.concatenate(found)
+        if isinstance(images, tuple):  # a data set's, which each figure asks for again
+            self._known = images, features
+        return features
 
     def save(self, folder: Path) -> None:
-        """Writes `model.safetensors` and `config.json` into an existing folder."""
-        parts = {"backbone": self.loaded.network, "network": self.network, "mlp": self.mlp}
+        """Writes `model.safetensors`, the backbone and `config.json` into an existing folder."""
+        backbone = folder / BACKBONE_FILE.format(self.loaded.digest[:16])
+        if not backbone.exists():  # frozen: what an earlier step left there is the same
+            state = self.loaded.network.state_dict().items()
+            part = backbone.with_suffix(".part")
+            save_file({f"backbone.{k}": v.cpu().contiguous() for k, v in state}, part)
+            part.replace(backbone)
+        parts = {"network": self.network, "mlp": self.mlp}
         tensors = {
             f"{part}.{name}": value
             for part, network in parts.items()
@@ -187,7 +197,8 @@ class GcnModel:
         """Reads what `save` wrote, onto the CPU; the weights it started from are not needed."""
         config = json.loads((folder / "config.json").read_bytes())
         params, classes = Params.model_validate(config["params"]), config["classes"]
-        tensors = load_file(folder / "model.safetensors")
+        frozen = load_file(folder / BACKBONE_FILE.format(config["digest"][:16]))
+        tensors = {**load_file(folder / "model.safetensors"), **frozen}
         architecture = architecture_of(params.backbone)
         with torch.device("meta"):  # nothing is drawn for weights that are replaced at once
             backbone, _ = architecture.build()

@@ -25,7 +25,7 @@ from hemaml.core.seeding import derive_seed
 from hemaml.core.task import Fold
 from hemaml.core.types import Float32Array, Int64Array, UInt8Array
 from hemaml.data.pixels import resized
-from hemaml.nn.backbones import Loaded, architecture_of, load_backbone
+from hemaml.nn.backbones import Loaded, frozen_backbone, num_parameters
 from hemaml.nn.embeddings import embeddings
 from hemaml.nn.parameters import count_unbuilt
 from hemaml.nn.training import Patience
@@ -55,8 +55,7 @@ PATIENCE_OF = (leukemia.task.primary, leukemia.task.direction)
 
 def size(params: Params) -> int:
     """Parameters of the frozen backbone and of the graph network for two classes."""
-    backbone = count_unbuilt(lambda: architecture_of(params.backbone).build()[0])
-    return backbone + count_unbuilt(lambda: build(params, 2))
+    return num_parameters(params.backbone) + count_unbuilt(lambda: build(params, 2))
 
 
 def fit(params: Params, fold: Fold, context: Context) -> Iterator[Step]:
@@ -128,7 +127,7 @@ class _Nodes:
     @classmethod
     def of(cls, params: Params, fold: Fold, context: Context) -> Self:
         # Not of the trial's seed: random weights are a choice, and the cache is for all trials.
-        loaded = load_backbone(params.backbone, params.weights, context.registered)
+        loaded = frozen_backbone(params.backbone, params.weights, context.registered)
         asked = fold.unlabelled or fold.val.subset(())
         train, val, unlabelled = (
             _rows(loaded, images, digests, params.size, context)

@@ -22,8 +22,13 @@ from hemaml.core.objective import Context, Objective, Step
 from hemaml.core.seeding import derive_seed
 from hemaml.core.task import Fold
 from hemaml.core.types import Float32Array, UInt8Array
-from hemaml.nn.backbones import Backbone, Loaded, architecture_of, load_backbone
-from hemaml.nn.parameters import count_unbuilt
+from hemaml.nn.backbones import (
+    Backbone,
+    Loaded,
+    architecture_of,
+    load_backbone,
+    num_parameters,
+)
 from hemaml.nn.weights import file_digest, state_digest
 from hemaml.objectives._kernel_machines import MachineParams, train_machine
 from hemaml.objectives.leukemia._features import Extractor, Kind, num_features
@@ -75,7 +80,7 @@ def size(params: Params) -> int:
     machine = 2 * features + params.pca * features + supports * (kept + 1) + 3
     if params.features != "embeddings":
         return machine
-    return machine + count_unbuilt(lambda: architecture_of(params.backbone).build()[0])
+    return machine + num_parameters(params.backbone)
 
 
 class SvmModel:
