@@ -119,14 +119,28 @@ def _pruner(sweep: Sweep) -> optuna.pruners.BasePruner:
 
 @contextmanager
 def storage_errors(location: str) -> Iterator[None]:
-    """Faults of the study's storage as `StoreError`, with what to do."""
+    """Faults of the study's storage as `StoreError`, with what to do; a Ctrl-C stays one."""
     # JSONDecodeError: a damaged journal.
     kinds: tuple[Any, ...] = (optuna.exceptions.StorageInternalError, OSError, JSONDecodeError)
     try:
         yield
-    except kinds as error:
+    except Exception as error:
+        if interrupt := _interrupt_behind(error):
+            raise interrupt from None
+        if not isinstance(error, kinds):
+            raise
         where = location.rpartition("@")[2]
         raise StoreError(
             f"the study storage must take reads and writes, but {where} gave: {error}. "
             "Check the disk or the server, then go on with --resume."
         ) from error
+
+
+def _interrupt_behind(error: BaseException | None) -> BaseException | None:
+    """What ended the process's work where an error only came of cleaning up after it.
+
+    Optuna's lock removes its file once more when Ctrl-C comes just after it did.
+    """
+    while error is not None and isinstance(error, Exception):
+        error = error.__context__
+    return error

@@ -1,11 +1,13 @@
 """The journal: a line that could not be finished costs itself and nothing else."""
 
+import os
+
 import optuna
 import pytest
 
 from hemaml.core.errors import StoreError
 from hemaml.engines.journal import open_journal
-from hemaml.engines.optuna_study import open_storage
+from hemaml.engines.optuna_study import open_storage, storage_errors
 
 
 def add_trials(path, num):
@@ -60,3 +62,22 @@ def test_a_damaged_journal_is_told(tmp_path):
     path.write_text("not JSON\n{}\n")
     with pytest.raises(StoreError, match=r"must take reads and writes, but .*optuna\.journal gave"):
         open_storage(str(path))
+
+
+def test_ctrl_c_stays_one_just_after_the_lock_was_let_go(tmp_path, monkeypatch):
+    path = tmp_path / "optuna.journal"
+    study = optuna.create_study(storage=open_journal(path), study_name="s")
+    unlink = os.unlink
+
+    def interrupted(name):
+        unlink(name)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), storage_errors(str(path)):
+        monkeypatch.setattr(os, "unlink", interrupted)
+        try:
+            study.ask()
+        finally:
+            monkeypatch.undo()
+    add_trials(path, 1)
+    assert values(path)[-1] == 0.0

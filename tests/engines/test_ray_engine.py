@@ -86,6 +86,7 @@ def test_a_trial_that_asks_for_more_than_a_node_has_is_refused(study):
 
 PACKED = """
 import json, sys, time
+from pathlib import Path
 import ray
 from hemaml.core.experiment import Sweep
 from hemaml.core.search import Outcome, Study
@@ -95,8 +96,12 @@ from hemaml.engines import ray_cluster, ray_engine
 def trial(assigned, report):
     gpu = ray.get_runtime_context().get_assigned_resources()["GPU"]
     begun = time.time()
-    time.sleep(1)
-    with open(f"{sys.argv[1]}/{assigned.number}", "a") as notes:
+    notes = Path(sys.argv[1]) / str(assigned.number)
+    notes.touch()
+    while len(list(notes.parent.glob("[0-7]"))) < 4 and time.time() < begun + 60:
+        time.sleep(0.01)  # until as many as fit have begun
+    time.sleep(0.1)
+    with notes.open("a") as notes:
         notes.write(json.dumps([gpu, begun, time.time()]) + "\\n")
     if assigned.number == 2 or (assigned.number == 1 and gpu < .5):
         return Outcome("out_of_memory", reason="no memory for a batch of 32")
@@ -126,7 +131,7 @@ def test_shares_of_a_gpu_are_packed_and_doubled_once_where_its_memory_is_short(t
     assert shares == {n: [0.25, 0.5] if n in (1, 2) else [0.25] for n in range(8)}
     intervals = [note for found in notes.values() for note in found]
     at_once = [sum(g for g, b, e in intervals if b <= now < e) for _, now, _ in intervals]
-    assert 0.75 <= max(at_once) <= 1.0
+    assert max(at_once) == 1.0
     trials = searched(Study("s", str(tmp_path / "s.journal"), ("maximize",)))
     assert [t.number for t in trials if t.ending != "finished"] == [2]
     assert trials[2].ending == "out_of_memory" and "a batch of 32" in trials[2].reason
