@@ -126,6 +126,7 @@ def examine_sweep(sweep_id: str, *, repair: bool = False) -> list[Finding]:
     """
     record = find_sweep(sweep_id)
     job = open_job(stored_plan(record), sweep_id=sweep_id)
+    open_storage(settings.study_storage())  # fails at once where `searched` would wait
     with exclusive(job):
         findings = [_left_running(job.tracker, record, repair=repair)]
         trials = searched(study_of(job))

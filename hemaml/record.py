@@ -45,7 +45,7 @@ def open_job(plan: Plan, *, sweep_id: str = "") -> Job:
     tracker = MlflowTracker(settings.tracking_uri(), plan.experiment.task)
     job = Job(
         plan=_with_fixed_versions(plan, tracker),
-        open_tracker=partial(MlflowTracker, settings.tracking_uri(), plan.experiment.task),
+        open_tracker=partial(MlflowTracker, tracker.uri, tracker.task, met=True),
         scratch=settings.store_root() / "scratch",
         cache_folder=settings.cache_root(),
         sweep=sweep_id,

@@ -273,6 +273,7 @@ def reopen_sweep(
     )
     check_same_data(job, record)
     _check_cluster(job)
+    open_storage(settings.study_storage())  # before the record is touched, as well
     lent = json.loads(record.tags.get("warm_start", "[]"))
     with exclusive(job):  # tells before the record is touched
         run = job.tracker.reopen(record.id)

@@ -1,9 +1,12 @@
-"""The five environment settings and the folders that follow from them."""
+"""The six environment settings and the folders that follow from them."""
 
 import os
 from pathlib import Path
 
 from hemaml.core.errors import ConfigError
+
+STORE_WAIT_S = 240.0
+"""Long enough for a server to be updated and started again."""
 
 
 def data_root() -> Path:
@@ -49,6 +52,25 @@ def study_storage() -> str:
     An RDB URL, or the path of a journal file.
     """
     return os.environ.get("HEMAML_STUDY_STORAGE") or str(store_root() / "optuna.journal")
+
+
+def store_wait() -> float:
+    """Seconds to wait for a server that has answered before and is away, from `HEMAML_STORE_WAIT`.
+
+    Raises:
+        ConfigError: The variable is no number of seconds.
+    """
+    value = os.environ.get("HEMAML_STORE_WAIT")
+    try:
+        seconds = float(value) if value else STORE_WAIT_S
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < float("inf"):
+        raise ConfigError(
+            f"HEMAML_STORE_WAIT must be a number of seconds, but got {value!r}. "
+            f"Leave it unset for {STORE_WAIT_S:g}."
+        )
+    return seconds
 
 
 def notification_target() -> str | None:

@@ -7,7 +7,9 @@ search starts was interrupted, and is taken up again under its own number.
 
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TypeVar
 
 import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
@@ -16,7 +18,8 @@ from hemaml.core.experiment import Sweep
 from hemaml.core.search import Assigned, Ending, Event, Outcome, Study, Watch
 from hemaml.core.space import Space
 from hemaml.core.types import Point
-from hemaml.engines.optuna_study import open_study, own_trials, storage_errors
+from hemaml.engines.optuna_study import open_study, own_trials
+from hemaml.engines.patience import awaited
 from hemaml.engines.workers import Died
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)  # each trial is told by `watch`
@@ -29,6 +32,7 @@ STATES = {
     "pruned": TrialState.PRUNED,
     "over_budget": TrialState.PRUNED,
 }
+Result = TypeVar("Result")
 
 
 class Ledger:
@@ -44,10 +48,9 @@ class Ledger:
         self.sweep = sweep
         self.watch = watch
         self.storage = study.storage
-        with storage_errors(self.storage):
-            self.study = open_study(space, sweep, study)
-            self.interrupted = self._own(TrialState.RUNNING)
-            ended_before = own_trials(self.study, *ENDED)
+        self.study = self._awaited(lambda: open_study(space, sweep, study))
+        self.interrupted = self._awaited(partial(self._own, TrialState.RUNNING))
+        ended_before = self._ended()
         self.deadline = time.monotonic() + sweep.hours * 3600 if sweep.hours else float("inf")
         self.open: dict[int, Trial] = {}
         self.twins: list[Trial] = []
@@ -71,22 +74,22 @@ class Ledger:
         self.watch(Event("reported", number, self.points[number], step, value))
         if len(self.study.directions) > 1:  # Optuna takes no reports there
             return
-        with storage_errors(self.storage), warnings.catch_warnings():
+        with warnings.catch_warnings():
             # A continued trial repeats the steps after its checkpoint; the first report counts.
             warnings.filterwarnings("ignore", "The reported value is ignored")
-            self.open[number].report(value, step)
+            self._awaited(lambda: self.open[number].report(value, step))
 
     def prunes(self, number: int) -> bool:
         """Whether the study's own pruner wants no more of the trial."""
         if len(self.study.directions) > 1:
             return False
-        with storage_errors(self.storage):
-            return self.open[number].should_prune()
+        return self._awaited(lambda: self.open[number].should_prune())
 
     def tell(self, number: int, outcome: Outcome) -> None:
         """Records how a trial ended."""
         trial = self.open[number]
-        with storage_errors(self.storage):
+
+        def write() -> None:
             for name in ("ending", "run_id", "key", "reason", "reused_from"):
                 if text := getattr(outcome, name):
                     trial.set_user_attr(name, text)
@@ -95,6 +98,12 @@ class Ledger:
             state = STATES.get(outcome.ending, TrialState.FAIL)
             values = list(outcome.values) if state == TrialState.COMPLETE else None
             self.study.tell(trial, values, state)
+
+        def write_again() -> None:
+            if number not in {ended.number for ended in own_trials(self.study, *ENDED)}:
+                write()
+
+        self._awaited(write, write_again)
         del self.open[number]
         self.watch(Event("ended", number, self.points[number], outcome=outcome))
 
@@ -120,16 +129,24 @@ class Ledger:
 
     def _asked(self) -> Trial | None:
         """An interrupted trial, else a new one where a limit allows one and no twin waits."""
-        with storage_errors(self.storage):
-            if self.interrupted:
-                trial = self.interrupted.pop(0)
-            elif not self.twins and self._may_start():
-                trial = self.study.ask()
-            else:
-                return None
-            # Not `trial.params`: what was given by hand as 5 is 5.0 once it has been stored.
-            self.points[trial.number] = self.space.suggest(trial)
+        if self.interrupted:
+            trial = self.interrupted.pop(0)
+        elif not self.twins and self._may_start():
+            trial = self._awaited(self.study.ask, self._ask_again)
+        else:
+            return None
+        # Not `trial.params`: what was given by hand as 5 is 5.0 once it has been stored.
+        self.points[trial.number] = self._awaited(
+            lambda: self.space.suggest(trial),
+            lambda: self.space.suggest(Trial(self.study, trial._trial_id)),  # with what is stored
+        )
         return trial
+
+    def _ask_again(self) -> Trial:
+        """The trial that was made though the answer was lost, else a new one."""
+        known = {*self.open, *(trial.number for trial in (*self.twins, *self.interrupted))}
+        made = [t for t in self._own(TrialState.RUNNING) if t.number not in known]
+        return made[0] if made else self.study.ask()
 
     def _twin_free(self) -> Trial | None:
         """A trial that waited for an equal one, which has ended: it may take over the result."""
@@ -144,14 +161,23 @@ class Ledger:
         return any(self.points[number] == point for number in self.open if number != trial.number)
 
     def _may_start(self) -> bool:
-        ended = own_trials(self.study, *ENDED)
+        ended = self._ended()
         begun = len(ended) + len(self.open) + len(self.twins)
         if begun >= self.sweep.trials or time.monotonic() > self.deadline:
             return False
-        if self.sweep.sampler == "grid" and not self._own(TrialState.WAITING):
+        waiting = partial(self._own, TrialState.WAITING)
+        if self.sweep.sampler == "grid" and not self._awaited(waiting):
             return False
         patience = self.sweep.patience
         return patience is None or _since_best(self.study, ended) < patience
+
+    def _ended(self) -> list[FrozenTrial]:
+        return self._awaited(lambda: own_trials(self.study, *ENDED))
+
+    def _awaited(
+        self, call: Callable[[], Result], again: Callable[[], Result] | None = None
+    ) -> Result:
+        return awaited(self.storage, call, again)
 
     def _own(self, state: TrialState) -> list[Trial]:
         return [Trial(self.study, t._trial_id) for t in own_trials(self.study, state)]

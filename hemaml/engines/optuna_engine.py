@@ -12,7 +12,8 @@ from hemaml.core.space import Space
 from hemaml.core.task import Direction
 from hemaml.core.types import Point
 from hemaml.engines.ledger import Ledger
-from hemaml.engines.optuna_study import open_storage, own_trials, storage_errors
+from hemaml.engines.optuna_study import open_storage, own_trials
+from hemaml.engines.patience import awaited
 from hemaml.engines.workers import Died, Refused, Reported, Worker, ready
 
 
@@ -119,13 +120,8 @@ class Searched:
 
 def searched(study: Study) -> list[Searched]:
     """The study's own trials by number, those that still run included."""
-    with storage_errors(study.storage):
-        storage = open_storage(study.storage)
-        if study.name not in optuna.get_all_study_names(storage):
-            return []
-        opened = optuna.load_study(study_name=study.name, storage=storage)
-        trials = own_trials(opened)
-    best = _best_numbers(opened, trials)
+    trials = awaited(study.storage, lambda: _stored(study))
+    best = _best_numbers(study, trials)
     return [
         Searched(
             trial.number,
@@ -142,6 +138,13 @@ def searched(study: Study) -> list[Searched]:
     ]
 
 
+def _stored(study: Study) -> list[FrozenTrial]:
+    storage = open_storage(study.storage)
+    if study.name not in optuna.get_all_study_names(storage):
+        return []
+    return own_trials(optuna.load_study(study_name=study.name, storage=storage))
+
+
 def _ending(trial: FrozenTrial) -> str:
     """How it ended; one that was killed while its outcome was being told has not."""
     open_as = "running" if trial.params else "waiting"
@@ -156,9 +159,9 @@ def ranked(trials: Sequence[Searched], direction: Direction) -> list[Searched]:
     return sorted(distinct, key=lambda trial: (-sign * trial.values[0], trial.number))
 
 
-def _best_numbers(study: optuna.Study, trials: Sequence[FrozenTrial]) -> set[int]:
+def _best_numbers(study: Study, trials: Sequence[FrozenTrial]) -> set[int]:
     """The best of these trials, or their front: what other studies lent does not compete."""
     done = [trial for trial in trials if trial.state == TrialState.COMPLETE]
-    alone = optuna.create_study(directions=study.directions)
+    alone = optuna.create_study(directions=list(study.directions))
     alone.add_trials(done)  # renumbers them
     return {done[trial.number].number for trial in alone.best_trials} if done else set()

@@ -9,7 +9,7 @@ from typing import Any
 import optuna
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from hemaml.core.errors import ConfigError, StoreError
 from hemaml.core.experiment import Sweep
@@ -62,11 +62,14 @@ def open_storage(location: str) -> optuna.storages.BaseStorage:
     """An RDB for a URL, else a journal file, which is right for the processes of one machine."""
     if "://" in location:
         try:
-            return optuna.storages.RDBStorage(location)
+            # Without a look at a connection before its use, each that a restart broke would fail.
+            return optuna.storages.RDBStorage(location, engine_kwargs={"pool_pre_ping": True})
         except (ImportError, SQLAlchemyError) as error:
+            # Other errors may name the URL, and with it the password.
+            told = _told(error) if isinstance(error, OperationalError) else type(error).__name__
             raise StoreError(
                 "the study storage must be an RDB that can be reached, with its driver "
-                f"installed, but {location.rpartition('@')[2]} gave: {type(error).__name__}. "
+                f"installed, but {location.rpartition('@')[2]} gave: {told}. "
                 "Check HEMAML_STUDY_STORAGE, the server and the driver."
             ) from error
     with storage_errors(location):
@@ -121,7 +124,9 @@ def _pruner(sweep: Sweep) -> optuna.pruners.BasePruner:
 def storage_errors(location: str) -> Iterator[None]:
     """Faults of the study's storage as `StoreError`, with what to do; a Ctrl-C stays one."""
     # JSONDecodeError: a damaged journal.
-    kinds: tuple[Any, ...] = (optuna.exceptions.StorageInternalError, OSError, JSONDecodeError)
+    kinds: tuple[Any, ...] = (
+        optuna.exceptions.StorageInternalError, SQLAlchemyError, OSError, JSONDecodeError,
+    )  # fmt: skip
     try:
         yield
     except Exception as error:
@@ -131,9 +136,16 @@ def storage_errors(location: str) -> Iterator[None]:
             raise
         where = location.rpartition("@")[2]
         raise StoreError(
-            f"the study storage must take reads and writes, but {where} gave: {error}. "
+            f"the study storage must take reads and writes, but {where} gave: {_told(error)}. "
             "Check the disk or the server, then go on with --resume."
         ) from error
+
+
+def _told(error: Exception) -> str:
+    """What the storage itself said; Optuna guesses at invalid data, whatever it was."""
+    if isinstance(error, optuna.exceptions.StorageInternalError) and error.__cause__:
+        return str(error.__cause__).partition("\n")[0]
+    return str(error).partition("\n")[0]
 
 
 def _interrupt_behind(error: BaseException | None) -> BaseException | None:

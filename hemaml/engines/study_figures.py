@@ -12,10 +12,12 @@ from hemaml.core.experiment import Plan
 from hemaml.core.search import Study
 from hemaml.engines.importance import evaluator
 from hemaml.engines.optuna_study import open_storage
+from hemaml.engines.patience import awaited
 from hemaml.explain import Picture
 
 FEWEST = 2
 """Finished trials below which a figure says nothing."""
+DRAWN = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
 def study_figures(study: Study, plan: Plan) -> list[Picture]:
@@ -23,12 +25,20 @@ def study_figures(study: Study, plan: Plan) -> list[Picture]:
     import matplotlib as mpl
 
     mpl.use("Agg")
-    opened = optuna.load_study(study_name=study.name, storage=open_storage(study.storage))
+    opened = awaited(study.storage, lambda: _in_memory(study))
     done = opened.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     if len(done) < FEWEST:
         return []
     figures = _figures(opened, [goal.metric for goal in plan.goals], len(done))
     return [_draw(name, plot, options) for name, plot, options in figures]
+
+
+def _in_memory(study: Study) -> optuna.Study:
+    """A copy that no outage reaches while it is drawn."""
+    stored = optuna.load_study(study_name=study.name, storage=open_storage(study.storage))
+    copy = optuna.create_study(directions=stored.directions)
+    copy.add_trials(stored.get_trials(deepcopy=False, states=DRAWN))
+    return copy
 
 
 Plot = Callable[..., Any]

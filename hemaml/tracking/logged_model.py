@@ -35,6 +35,7 @@ from hemaml.core.types import UInt8Array
 from hemaml.data.decode import decode_image
 from hemaml.tracking.mlflow_run import store_errors
 from hemaml.tracking.mlflow_tracker import WEIGHTS, MlflowTracker
+from hemaml.tracking.patience import once
 
 # It reports each check of the example.
 logging.getLogger("mlflow.pyfunc").setLevel(logging.WARNING)
@@ -108,7 +109,14 @@ def _stored(tracker: MlflowTracker, run_id: str, name: str, folder: Path) -> str
     client = MlflowClient(tracking_uri=tracker.uri)
     with store_errors(tracker.uri):
         params = client.get_run(run_id).data.params
-        logged = client.create_logged_model(tracker.experiment_id, name, run_id, params=params)
+        logged = once(
+            lambda tags: client.create_logged_model(
+                tracker.experiment_id, name, run_id, dict(tags), params
+            ),
+            lambda query: next(
+                iter(client.search_logged_models([tracker.experiment_id], query)), None
+            ),
+        )
         model = Model.load(folder)
         model.run_id, model.model_id = run_id, logged.model_id
         model.artifact_path, model.model_uuid = logged.artifact_location, logged.model_id

@@ -17,6 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from hemaml.core.dataset import Dataset
 from hemaml.core.errors import StoreError
 from hemaml.core.tracker import Status
+from hemaml.tracking.patience import note_silence
 
 FLUSH_S = 5.0
 """Seconds that metrics may wait: a batch costs about as much as a single value."""
@@ -33,6 +34,7 @@ def store_errors(uri: str) -> Iterator[None]:
         yield
     # ImportError: the database's driver is not installed.
     except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:
+        note_silence(error)
         cause = str(error).partition("\n")[0]
         raise StoreError(
             f"the MLflow store must take reads and writes, but {without_secret(uri)} gave: "

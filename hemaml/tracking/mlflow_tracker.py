@@ -28,8 +28,11 @@ from hemaml.core.provenance import origin
 from hemaml.core.settings import cache_root
 from hemaml.core.tracker import REGISTERED, RUN, Record, is_recorded, is_registered
 from hemaml.tracking.mlflow_run import MlflowRun, store_errors
+from hemaml.tracking.patience import first_contact, once
 
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+# A line for each run that ends, in the middle of the live table.
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 # Each table and version that it creates; faults with their tracebacks, which become `StoreError`s.
 logging.getLogger("mlflow.store.model_registry.abstract_store").setLevel(logging.WARNING)
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
@@ -47,13 +50,18 @@ WITH_SPLIT = ("run", "sweep")
 """Kinds of runs that keep a model and the split that it was trained on."""
 CANDIDATE = "candidate"
 """Alias of the version that was registered last."""
-RETRIES, FIRST_RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2"
 
 
 class MlflowTracker:
-    """The runs of one task in an MLflow store; see `hemaml.core.tracker.Tracker`."""
+    """The runs of one task in an MLflow store; see `hemaml.core.tracker.Tracker`.
 
-    def __init__(self, uri: str, task: str) -> None:
+    Args:
+        uri: Of the store.
+        task: Names the experiment, which is made where there is none.
+        met: Whether a server has answered the process that started this one.
+    """
+
+    def __init__(self, uri: str, task: str, *, met: bool = False) -> None:
         self.uri = uri
         self.task = task
         with store_errors(uri):
@@ -61,7 +69,7 @@ class MlflowTracker:
                 self._client, self._experiment = _open_sqlite(uri, task)
             else:
                 self._client = MlflowClient(tracking_uri=uri)
-                with _few_retries():
+                with first_contact(uri, met=met):
                     self._experiment = _experiment_id(self._client, task, None)
 
     @property
@@ -86,8 +94,19 @@ class MlflowTracker:
         told = {**origin(self.task, tags.get("experiment")), **tags, **nesting}
         texts = {key: str(value) for key, value in told.items()}
         with store_errors(self.uri):
-            run = self._client.create_run(self._experiment, run_name=name, tags=texts)
-        return MlflowRun(self._client, self.uri, run.info.run_id)
+            run_id = once(
+                lambda more: (
+                    self._client.create_run(
+                        self._experiment, run_name=name, tags={**texts, **more}
+                    ).info.run_id
+                ),
+                self._run_with,
+            )
+        return MlflowRun(self._client, self.uri, run_id)
+
+    def _run_with(self, query: str) -> str | None:
+        found = self._client.search_runs([self._experiment], query)
+        return found[0].info.run_id if found else None
 
     def reopen(self, run_id: str) -> MlflowRun:
         """Goes on with a run, whatever its status."""
@@ -293,9 +312,13 @@ class MlflowTracker:
                 self._client.create_registered_model(name)
             # Not by its `models:/` URI, which MLflow looks up in its global store.
             logged = self._client.get_logged_model(model_uri.removeprefix(REGISTERED))
-            created = self._client.create_model_version(
-                name, logged.artifact_location, run_id, texts, model_id=logged.model_id
-            )
+            created = once(
+                lambda more: self._client.create_model_version(
+                    name, logged.artifact_location, run_id, {**texts, **more},
+                    model_id=logged.model_id,
+                ),
+                lambda query: next(iter(self._client.search_model_versions(query)), None),
+            )  # fmt: skip
             version = str(created.version)  # an embedded store has a number
             self._client.set_registered_model_alias(name, CANDIDATE, version)
             # A server does so itself; without the tag the UI's table of models has no versions.
@@ -315,21 +338,6 @@ def _uncollected() -> Iterator[None]:
     finally:
         if was_on:
             gc.enable()
-
-
-@contextmanager
-def _few_retries() -> Iterator[None]:
-    """A server that is not there is told within seconds, before anything has begun.
-
-    Later on MLflow tries for minutes, which bridges a restart of the server.
-    """
-    before = os.environ.get(RETRIES)
-    os.environ.setdefault(RETRIES, FIRST_RETRIES)
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[RETRIES]
 
 
 def _digest(text: str) -> str:

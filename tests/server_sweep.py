@@ -1,0 +1,59 @@
+"""A sweep of the stub with two workers on the stores that the settings name; run as a script.
+
+    python server_sweep.py ENGINE [SWEEP]
+
+It prints each event as a line. With an id, it goes on with that sweep.
+"""
+
+import sys
+import time
+from pathlib import Path
+
+from hemaml import conclude
+from hemaml.core import objective
+from hemaml.core.errors import HemamlError
+from hemaml.core.experiment import plan_from
+from hemaml.sweep import open_sweep, reopen_sweep
+from hemaml.trial import run_trial
+
+HERE = str(Path(__file__).parent)
+STEP_S = 0.2
+TRIALS = 8
+
+
+def know_the_stub():
+    sys.path.insert(0, HERE)
+    import stub
+
+    sys.modules["hemaml.objectives.stub.stub"] = stub
+    objective.objective_names = lambda: ["stub.stub"]
+    return stub
+
+
+def run_stub_trial(job, assigned, report):
+    """A trial that takes a while, in whatever process."""
+    know_the_stub().on_step[:] = [lambda epoch: time.sleep(STEP_S)]
+    return run_trial(job, assigned, report)
+
+
+def say(event):
+    print(event.kind, event.number, event.outcome.ending if event.outcome else "", flush=True)
+
+
+def main(engine, sweep_id=None):
+    stub = know_the_stub()
+    sys.modules["hemaml.record"].objective_names = lambda: ["stub.stub"]
+    sys.modules["hemaml.sweep"].run_trial = run_stub_trial
+    conclude.study_figures = lambda study, plan: []
+    settings = {"trials": TRIALS, "workers": 2, "engine": engine, "confirm_seeds": 1}
+    document = {**stub.EXPERIMENT, "sweep": {**stub.EXPERIMENT["sweep"], **settings}}
+    opened = reopen_sweep(sweep_id) if sweep_id else open_sweep(plan_from(document, stub.SPACE))
+    print("sweep", opened.id, flush=True)
+    opened.search(say)
+
+
+if __name__ == "__main__":
+    try:
+        main(*sys.argv[1:])
+    except HemamlError as error:
+        sys.exit(f"error: {error}")
