@@ -3,12 +3,11 @@
 After each: no finished trial lost, none twice, no run RUNNING, and study and record agree.
 """
 
-import os
-import signal
 import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -23,14 +22,21 @@ SCRIPT = Path(__file__).parent / "ray_faults.py"
 pytestmark = pytest.mark.slow
 
 
-def start(*arguments):
+@contextmanager
+def started(*arguments):
     command = [sys.executable, str(SCRIPT), *arguments]
     with Path("driver.log").open("w") as log:
-        return subprocess.Popen(command, stdout=log, stderr=log)
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
 
 
-def end(process):
-    assert process.wait(timeout=120) == 0, Path("driver.log").read_text()[-3000:]
+def run(*arguments):
+    with started(*arguments) as process:
+        assert process.wait(timeout=240) == 0, Path("driver.log").read_text()[-3000:]
 
 
 def sweep_id():
@@ -62,21 +68,19 @@ def _alone(stub):
 
 
 def test_kills_of_a_worker_and_a_node_cost_no_trial_and_a_hang_costs_its_own():
-    end(start("worker+node+hang"))
+    run("worker+node+hang")
     check_nothing_is_lost(failed=[3])
     assert "longer than `trial_hours" in trials()[3].reason
 
 
 def test_a_kill_of_the_driver_costs_no_finished_trial():
-    process = start("none")
-    deadline = time.monotonic() + 60
-    while not (done := _finished()) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    deadline = time.monotonic() + 120
+    with started("none"):  # and killed
+        while not _finished() and time.monotonic() < deadline:
+            time.sleep(0.1)
     done = _finished()
     assert 1 <= len(done) < 8
-    end(start("none", sweep_id()))
+    run("none", sweep_id())
     check_nothing_is_lost()
     assert set(done.items()) <= set(_finished().items())
 
