@@ -5,7 +5,8 @@
 Each trial says when it began, so start-up (from the call of `search` to the first trial's begin) is
 told apart from the search (from there to the last trial's end). Trials of a second either wait or
 compute: the first shows what engines lose between two trials, the second also what their own work
-takes from the trials on the same processors.
+takes from the trials on the same processors. Of many trials those of the random sampler show how
+the engines grow; TPE looks at all trials before each new one, in either engine.
 """
 
 import sys
@@ -119,7 +120,7 @@ def test_many_trials(benchmark, tmp_path, engine, sampler):
         f"{most:.0f} MB later, {most / early - 1:+.1%} (target +20 %)"
     )
     assert most / early < 1.2
-    if engine == "ray":
+    if sampler == "random":
         assert last / first < 1.5
 
 
