@@ -5,11 +5,14 @@ does so here. Optuna's storage is the truth of the search: a trial that is RUNNI
 search starts was interrupted, and is taken up again under its own number.
 """
 
+import math
 import time
 import warnings
 from collections.abc import Sequence
+from datetime import datetime
 
 import optuna
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from hemaml.core.experiment import Sweep
@@ -46,13 +49,18 @@ class Ledger:
         self.storage = study.storage
         with storage_errors(self.storage):
             self.study = open_study(space, sweep, study)
-            self.interrupted = self._own(TrialState.RUNNING)
+            running = own_trials(self.study, TrialState.RUNNING)
+            self.interrupted = [Trial(self.study, trial._trial_id) for trial in running]
+            self.num_queued = len(own_trials(self.study, TrialState.WAITING))
             ended_before = own_trials(self.study, *ENDED)
         self.deadline = time.monotonic() + sweep.hours * 3600 if sweep.hours else float("inf")
         self.open: dict[int, Trial] = {}
         self.twins: list[Trial] = []
         self.points: dict[int, Point] = {}
         self.deaths: dict[int, int] = {}
+        # Counted from here on: a look at all trials before each new one grows with their number.
+        self.num_ended = len(ended_before)
+        self.since_best = _SinceBest(self.study, ended_before)
         for ended in ended_before:
             watch(Event("earlier", ended.number, dict(ended.params), outcome=_outcome(ended)))
 
@@ -96,7 +104,9 @@ class Ledger:
             values = list(outcome.values) if state == TrialState.COMPLETE else None
             self.study.tell(trial, values, state)
         del self.open[number]
-        self.watch(Event("ended", number, self.points[number], outcome=outcome))
+        self.num_ended += 1
+        self.since_best.add(values)
+        self.watch(Event("ended", number, self.points.pop(number), outcome=outcome))
 
     def lose(self, number: int, death: Died) -> None:
         """Puts the trial of a dead worker first in the queue, or ends it after the second death."""
@@ -124,7 +134,8 @@ class Ledger:
             if self.interrupted:
                 trial = self.interrupted.pop(0)
             elif not self.twins and self._may_start():
-                trial = self.study.ask()
+                trial = self.study.ask()  # what waits in the queue comes first
+                self.num_queued = max(0, self.num_queued - 1)
             else:
                 return None
             # Not `trial.params`: what was given by hand as 5 is 5.0 once it has been stored.
@@ -144,17 +155,29 @@ class Ledger:
         return any(self.points[number] == point for number in self.open if number != trial.number)
 
     def _may_start(self) -> bool:
-        ended = own_trials(self.study, *ENDED)
-        begun = len(ended) + len(self.open) + len(self.twins)
+        begun = self.num_ended + len(self.open) + len(self.twins)
         if begun >= self.sweep.trials or time.monotonic() > self.deadline:
             return False
-        if self.sweep.sampler == "grid" and not self._own(TrialState.WAITING):
+        if self.sweep.sampler == "grid" and not self.num_queued:
             return False
-        patience = self.sweep.patience
-        return patience is None or _since_best(self.study, ended) < patience
+        return self.sweep.patience is None or self.since_best.count < self.sweep.patience
 
-    def _own(self, state: TrialState) -> list[Trial]:
-        return [Trial(self.study, t._trial_id) for t in own_trials(self.study, state)]
+
+class _SinceBest:
+    """Trials that ended after the best one did, by the first goal."""
+
+    def __init__(self, study: optuna.Study, ended: Sequence[FrozenTrial]) -> None:
+        self.sign = 1 if study.directions[0] == StudyDirection.MAXIMIZE else -1
+        self.best = -math.inf
+        self.count = 0
+        for trial in sorted(ended, key=lambda trial: trial.datetime_complete or datetime.max):
+            self.add(trial.values if trial.state == TrialState.COMPLETE else None)
+
+    def add(self, values: Sequence[float] | None) -> None:
+        """Counts one more end; `values` only of a trial that finished."""
+        self.count += 1
+        if values and self.sign * values[0] > self.best:
+            self.best, self.count = self.sign * values[0], 0
 
 
 def _outcome(trial: FrozenTrial) -> Outcome:
@@ -162,14 +185,3 @@ def _outcome(trial: FrozenTrial) -> Outcome:
     told = trial.user_attrs
     names = ("ending", "run_id", "key", "reason", "reused_from")
     return Outcome(values=tuple(trial.values or ()), **{n: told[n] for n in names if n in told})
-
-
-def _since_best(study: optuna.Study, ended: Sequence[FrozenTrial]) -> int:
-    """Trials that ended after the best one did."""
-    done = [trial for trial in ended if trial.state == TrialState.COMPLETE]
-    if not done:
-        return len(ended)
-    sign = 1 if study.direction == optuna.study.StudyDirection.MAXIMIZE else -1
-    best = max(done, key=lambda trial: sign * trial.values[0])
-    assert best.datetime_complete is not None
-    return sum(t.datetime_complete > best.datetime_complete for t in ended if t.datetime_complete)
