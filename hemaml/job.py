@@ -20,6 +20,7 @@ from hemaml.core.types import Point
 Kind = Literal["trial", "run", "confirm", "split"]
 OPENED = ("tracker", "cache", "data", "folds", "device")
 """What a job opens or reads once, whatever it trains."""
+READ = ("data", "folds")
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,9 @@ class Job:
         outer: For a paper's protocol: number of splits (None for the usual) and their seed; a
             trial's number is the index of its split.
         keep_model: Whether a finished run gets its model as an artifact.
+        carries_data: Whether a data set that is in memory travels along, with its folds, once it
+            has been read; one that is decoded when asked for is looked up again, since paths
+            differ between machines.
     """
 
     plan: Plan
@@ -48,10 +52,14 @@ class Job:
     sweep: str = ""
     outer: tuple[int | None, int] | None = None
     keep_model: bool = False
+    carries_data: bool = False
     tags: Mapping[str, str] = field(default_factory=dict)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {f.name: getattr(self, f.name) for f in fields(self)}  # opened tools stay here
+        state = {f.name: getattr(self, f.name) for f in fields(self)}  # opened tools stay here
+        if self.carries_data and "data" in self.__dict__ and self.data.is_in_memory:
+            state |= {name: self.__dict__[name] for name in READ if name in self.__dict__}
+        return state
 
     def but(self, **changes: Any) -> "Job":
         """A job that differs, of the same plan: what this one has opened and read goes along."""

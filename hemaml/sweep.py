@@ -24,7 +24,7 @@ from hemaml.core.search import Event, Study, Watch
 from hemaml.core.tracker import Run
 from hemaml.core.types import Point
 from hemaml.data.splits import split_digest, split_record
-from hemaml.engines import search_of
+from hemaml.engines import SHARED, search_of
 from hemaml.engines.optuna_engine import Searched, searched
 from hemaml.engines.optuna_study import open_storage
 from hemaml.job import Job
@@ -186,8 +186,9 @@ class OpenSweep:
         assert plan.space is not None
         reconcile(job.tracker, self.run.id, self.id)
         self.run.set_tags({"outcome": "running", "process": this_process()})
-        evaluate = partial(run_trial, job.but(keep_model=plan.experiment.sweep.keep_models))
-        search = search_of(plan.experiment.sweep.engine)
+        engine, keep = plan.experiment.sweep.engine, plan.experiment.sweep.keep_models
+        evaluate = partial(run_trial, job.but(keep_model=keep, carries_data=engine in SHARED))
+        search = search_of(engine)
         search(evaluate, plan.space, plan.experiment.sweep, self.study, watch)
         reconcile(job.tracker, self.run.id, self.id)
         trials = searched(self.study)

@@ -20,6 +20,12 @@ settings.register_profile("here", deadline=None, suppress_health_check=[HealthCh
 settings.load_profile("here")
 
 
+def pytest_collection_modifyitems(items):
+    """Files with slow tests first: begun last, they would keep one core waiting for the other."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(scope="session")
 def empty_store(tmp_path_factory):
     """The file of an MLflow store that has its tables and nothing in them: these take seconds."""

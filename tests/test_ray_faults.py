@@ -20,6 +20,8 @@ from hemaml.record import find_sweep
 from hemaml.tracking.mlflow_tracker import MlflowTracker
 
 SCRIPT = Path(__file__).parent / "ray_faults.py"
+LATE_S = 300
+"""What takes longer hangs; on a busy machine the start of the workers alone has taken 50 s."""
 pytestmark = pytest.mark.slow
 
 
@@ -30,7 +32,12 @@ def start(*arguments):
 
 
 def end(process):
-    assert process.wait(timeout=120) == 0, Path("driver.log").read_text()[-3000:]
+    try:
+        code = process.wait(timeout=LATE_S)
+    finally:
+        process.kill()
+        process.wait()
+    assert code == 0, Path("driver.log").read_text()[-3000:]
 
 
 def sweep_id():
@@ -69,7 +76,7 @@ def test_kills_of_a_worker_and_a_node_cost_no_trial_and_a_hang_costs_its_own():
 
 def test_a_kill_of_the_driver_costs_no_finished_trial():
     process = start("none")
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + LATE_S
     while not (done := _finished()) and time.monotonic() < deadline:
         time.sleep(0.1)
     os.kill(process.pid, signal.SIGKILL)

@@ -18,8 +18,8 @@ from hemaml.trial import run_trial
 TESTS = str(Path(__file__).parent)
 
 
-def run_stub_trial(job, assigned, report):
-    """`run_trial` in a worker that knows the stub as this process does."""
+def know_the_stub():
+    """In a worker, as this process does."""
     sys.path.insert(0, TESTS)
     import stub
 
@@ -27,6 +27,10 @@ def run_stub_trial(job, assigned, report):
 
     sys.modules["hemaml.objectives.stub.stub"] = stub
     hemaml.core.objective.objective_names = lambda: ["stub.stub"]
+
+
+def run_stub_trial(job, assigned, report):
+    know_the_stub()
     return run_trial(job, assigned, report)
 
 
@@ -36,6 +40,19 @@ def ray_stub(stub, local_ray, monkeypatch):
     monkeypatch.setattr(sys.modules["hemaml.sweep"], "run_trial", run_stub_trial)
     monkeypatch.setattr(conclude, "study_figures", lambda study, plan: [])
     return stub
+
+
+def run_without_files(job, assigned, report):
+    """In a worker that sees no file of the data set."""
+    know_the_stub()
+
+    def read(section):
+        raise AssertionError("read again")
+
+    object.__setattr__(job.plan.objective.task, "read", read)
+    assert not job.data.images[0].flags.writeable  # mapped from the node's one copy
+    assert not job.folds[0].train.images[0].flags.writeable
+    return run_trial(job, assigned, report)
 
 
 def plan(stub, **changes):
@@ -78,3 +95,10 @@ def test_both_engines_leave_the_same_record(ray_stub, monkeypatch, tmp_path):
     assert points[0] == points[1]
     assert records[0] == records[1]
     assert {outcome for *_, outcome, _ in records[0]} == {"finished", "diverged"}
+
+
+def test_a_data_set_in_memory_is_put_once_a_node_and_read_by_no_worker(ray_stub, monkeypatch):
+    monkeypatch.setattr(sys.modules["hemaml.sweep"], "run_trial", run_without_files)
+    result = hemaml.sweep(plan(ray_stub, engine="ray", workers=2, trials=4))
+    assert {trial.ending for trial in result.searched} <= {"finished", "diverged"}
+    assert len(result.searched) == 4

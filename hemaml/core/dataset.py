@@ -75,6 +75,11 @@ class Dataset:
         lines = [*self.classes, *sorted(self.digests)]
         return hashlib.blake2b("\n".join(lines).encode(), digest_size=16).hexdigest()
 
+    @property
+    def is_in_memory(self) -> bool:
+        """Whether all arrays are held, and none is decoded when asked for."""
+        return all(isinstance(kept, tuple) for kept in (self.images, self.masks, self.drawn))
+
     def contents(self) -> tuple[str, ...]:
         """Hex digests of the images alone; taken here, image by image, where the reader did not."""
         return self.image_digests or tuple(array_digest(image) for image in self.images)

@@ -8,6 +8,9 @@ from hemaml.core.search import Search
 
 MODULES: dict[Engine, str] = {"native": "optuna_engine", "ray": "ray_engine"}
 
+SHARED: frozenset[Engine] = frozenset({"ray"})
+"""Engines whose workers on one node map the arrays that travel to them: one copy serves all."""
+
 
 def search_of(engine: Engine) -> Search:
     """The `search` of an engine, imported now: a native sweep shall not wait for Ray."""

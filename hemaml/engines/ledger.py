@@ -5,13 +5,15 @@ does so here. Optuna's storage is the truth of the search: a trial that is RUNNI
 search starts was interrupted, and is taken up again under its own number.
 """
 
+import math
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from functools import partial
+from datetime import datetime
 from typing import TypeVar
 
 import optuna
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from hemaml.core.experiment import Sweep
@@ -19,7 +21,7 @@ from hemaml.core.search import Assigned, Ending, Event, Outcome, Study, Watch
 from hemaml.core.space import Space
 from hemaml.core.types import Point
 from hemaml.engines.optuna_study import open_study, own_trials
-from hemaml.engines.patience import awaited
+from hemaml.engines.outages import awaited
 from hemaml.engines.workers import Died
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)  # each trial is told by `watch`
@@ -49,13 +51,17 @@ class Ledger:
         self.watch = watch
         self.storage = study.storage
         self.study = self._awaited(lambda: open_study(space, sweep, study))
-        self.interrupted = self._awaited(partial(self._own, TrialState.RUNNING))
-        ended_before = self._ended()
+        self.interrupted = self._running()
+        self.num_queued = len(self._in(TrialState.WAITING))
+        ended_before = self._in(*ENDED)
         self.deadline = time.monotonic() + sweep.hours * 3600 if sweep.hours else float("inf")
         self.open: dict[int, Trial] = {}
         self.twins: list[Trial] = []
         self.points: dict[int, Point] = {}
         self.deaths: dict[int, int] = {}
+        # Counted from here on: a look at all trials before each new one grows with their number.
+        self.num_ended = len(ended_before)
+        self.since_best = _SinceBest(self.study, ended_before)
         for ended in ended_before:
             watch(Event("earlier", ended.number, dict(ended.params), outcome=_outcome(ended)))
 
@@ -88,6 +94,8 @@ class Ledger:
     def tell(self, number: int, outcome: Outcome) -> None:
         """Records how a trial ended."""
         trial = self.open[number]
+        state = STATES.get(outcome.ending, TrialState.FAIL)
+        values = list(outcome.values) if state == TrialState.COMPLETE else None
 
         def write() -> None:
             for name in ("ending", "run_id", "key", "reason", "reused_from"):
@@ -95,17 +103,18 @@ class Ledger:
                     trial.set_user_attr(name, text)
             if outcome.excess is not None:
                 trial.set_constraint("max_params", float(outcome.excess))
-            state = STATES.get(outcome.ending, TrialState.FAIL)
-            values = list(outcome.values) if state == TrialState.COMPLETE else None
             self.study.tell(trial, values, state)
 
         def write_again() -> None:
-            if number not in {ended.number for ended in own_trials(self.study, *ENDED)}:
+            done = own_trials(self.study, *ENDED)
+            if number not in {trial.number for trial in done}:  # else only the answer was lost
                 write()
 
         self._awaited(write, write_again)
         del self.open[number]
-        self.watch(Event("ended", number, self.points[number], outcome=outcome))
+        self.num_ended += 1
+        self.since_best.add(values)
+        self.watch(Event("ended", number, self.points.pop(number), outcome=outcome))
 
     def lose(self, number: int, death: Died) -> None:
         """Puts the trial of a dead worker first in the queue, or ends it after the second death."""
@@ -132,7 +141,8 @@ class Ledger:
         if self.interrupted:
             trial = self.interrupted.pop(0)
         elif not self.twins and self._may_start():
-            trial = self._awaited(self.study.ask, self._ask_again)
+            trial = self._awaited(self.study.ask, self._ask_again)  # what is queued comes first
+            self.num_queued = max(0, self.num_queued - 1)
         else:
             return None
         # Not `trial.params`: what was given by hand as 5 is 5.0 once it has been stored.
@@ -145,7 +155,7 @@ class Ledger:
     def _ask_again(self) -> Trial:
         """The trial that was made though the answer was lost, else a new one."""
         known = {*self.open, *(trial.number for trial in (*self.twins, *self.interrupted))}
-        made = [t for t in self._own(TrialState.RUNNING) if t.number not in known]
+        made = [trial for trial in self._running() if trial.number not in known]
         return made[0] if made else self.study.ask()
 
     def _twin_free(self) -> Trial | None:
@@ -161,26 +171,40 @@ class Ledger:
         return any(self.points[number] == point for number in self.open if number != trial.number)
 
     def _may_start(self) -> bool:
-        ended = self._ended()
-        begun = len(ended) + len(self.open) + len(self.twins)
+        begun = self.num_ended + len(self.open) + len(self.twins)
         if begun >= self.sweep.trials or time.monotonic() > self.deadline:
             return False
-        waiting = partial(self._own, TrialState.WAITING)
-        if self.sweep.sampler == "grid" and not self._awaited(waiting):
+        if self.sweep.sampler == "grid" and not self.num_queued:
             return False
-        patience = self.sweep.patience
-        return patience is None or _since_best(self.study, ended) < patience
+        return self.sweep.patience is None or self.since_best.count < self.sweep.patience
 
-    def _ended(self) -> list[FrozenTrial]:
-        return self._awaited(lambda: own_trials(self.study, *ENDED))
+    def _running(self) -> list[Trial]:
+        return [Trial(self.study, trial._trial_id) for trial in self._in(TrialState.RUNNING)]
+
+    def _in(self, *states: TrialState) -> list[FrozenTrial]:
+        return self._awaited(lambda: own_trials(self.study, *states))
 
     def _awaited(
         self, call: Callable[[], Result], again: Callable[[], Result] | None = None
     ) -> Result:
         return awaited(self.storage, call, again)
 
-    def _own(self, state: TrialState) -> list[Trial]:
-        return [Trial(self.study, t._trial_id) for t in own_trials(self.study, state)]
+
+class _SinceBest:
+    """Trials that ended after the best one did, by the first goal."""
+
+    def __init__(self, study: optuna.Study, ended: Sequence[FrozenTrial]) -> None:
+        self.sign = 1 if study.directions[0] == StudyDirection.MAXIMIZE else -1
+        self.best = -math.inf
+        self.count = 0
+        for trial in sorted(ended, key=lambda trial: trial.datetime_complete or datetime.max):
+            self.add(trial.values if trial.state == TrialState.COMPLETE else None)
+
+    def add(self, values: Sequence[float] | None) -> None:
+        """Counts one more end; `values` only of a trial that finished."""
+        self.count += 1
+        if values and self.sign * values[0] > self.best:
+            self.best, self.count = self.sign * values[0], 0
 
 
 def _outcome(trial: FrozenTrial) -> Outcome:
@@ -188,14 +212,3 @@ def _outcome(trial: FrozenTrial) -> Outcome:
     told = trial.user_attrs
     names = ("ending", "run_id", "key", "reason", "reused_from")
     return Outcome(values=tuple(trial.values or ()), **{n: told[n] for n in names if n in told})
-
-
-def _since_best(study: optuna.Study, ended: Sequence[FrozenTrial]) -> int:
-    """Trials that ended after the best one did."""
-    done = [trial for trial in ended if trial.state == TrialState.COMPLETE]
-    if not done:
-        return len(ended)
-    sign = 1 if study.direction == optuna.study.StudyDirection.MAXIMIZE else -1
-    best = max(done, key=lambda trial: sign * trial.values[0])
-    assert best.datetime_complete is not None
-    return sum(t.datetime_complete > best.datetime_complete for t in ended if t.datetime_complete)

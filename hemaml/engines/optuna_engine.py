@@ -13,7 +13,7 @@ from hemaml.core.task import Direction
 from hemaml.core.types import Point
 from hemaml.engines.ledger import Ledger
 from hemaml.engines.optuna_study import open_storage, own_trials
-from hemaml.engines.patience import awaited
+from hemaml.engines.outages import awaited
 from hemaml.engines.workers import Died, Refused, Reported, Worker, ready
 
 

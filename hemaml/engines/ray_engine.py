@@ -85,7 +85,8 @@ class _Desk:
         self.share = share
         self.larger: dict[int, Share] = {}
         self.fault: Exception | None = None
-        self.workers: dict[int, tuple[Any, float]] = {}
+        self.workers: set[Any] = set()
+        self.at_work: dict[int, tuple[Any, float]] = {}
         self.overdue: set[int] = set()
         self.memory_kills = memory_kills()
         limit = ledger.sweep.trial_hours
@@ -118,6 +119,7 @@ class _Desk:
 
     def end(self, number: int, result: dict[str, Any]) -> None:
         """Takes what a trial said last."""
+        self.at_work.pop(number, None)
         if "refused" in result:
             raise result["refused"]
         outcome: Outcome = result["outcome"]
@@ -130,6 +132,7 @@ class _Desk:
 
     def lose(self, number: int, error: Exception | None) -> None:
         """Takes notice of a worker's death."""
+        self.at_work.pop(number, None)
         if number in self.overdue:
             hours = self.ledger.sweep.trial_hours
             reason = f"it ran longer than `trial_hours: {hours:g}`"
@@ -144,21 +147,24 @@ class _Desk:
         for_memory = isinstance(error, OutOfMemoryError) or self.memory_kills > kills
         self.ledger.lose(number, Died(None, for_memory, _told(error)))
 
+    def note_start(self, number: int, worker: Any) -> None:
+        """Takes notice of which worker a trial is with, since now."""
+        self.workers.add(worker)
+        self.at_work[number] = (worker, time.monotonic())
+
     def kill_overdue(self) -> None:
         """Kills the workers of trials that have hung for longer than a trial may take."""
-        for number, (worker, since) in self.workers.items():
-            late = time.monotonic() - since > self.limit_s
-            if late and number in self.ledger.open and number not in self.overdue:
+        for number, (worker, since) in self.at_work.items():
+            if time.monotonic() - since > self.limit_s and number not in self.overdue:
                 self.overdue.add(number)
                 ray.kill(worker)
 
     def end_workers(self) -> None:
         """Returns once no worker is left that could still write to a store."""
-        left = {worker for worker, _ in self.workers.values()}
-        for worker in left:
+        for worker in self.workers:
             with suppress(RayError, ValueError):
                 ray.kill(worker)
-        for worker in left:
+        for worker in self.workers:
             with suppress(RayError):  # what a dead one answers
                 ray.get(worker.get_current_ip_pid.remote(), timeout=KILL_WAIT_S)
 
@@ -255,8 +261,7 @@ class _Watching(Callback):  # type: ignore[misc]
     def on_trial_start(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
-        worker = trial.temporary_state.ray_actor
-        self.desk.workers[trial.config["assigned"].number] = (worker, time.monotonic())
+        self.desk.note_start(trial.config["assigned"].number, trial.temporary_state.ray_actor)
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         self.desk.raise_fault()

@@ -12,7 +12,7 @@ from hemaml.core.experiment import Plan
 from hemaml.core.search import Study
 from hemaml.engines.importance import evaluator
 from hemaml.engines.optuna_study import open_storage
-from hemaml.engines.patience import awaited
+from hemaml.engines.outages import awaited
 from hemaml.explain import Picture
 
 FEWEST = 2

@@ -35,7 +35,7 @@ from hemaml.core.types import UInt8Array
 from hemaml.data.decode import decode_image
 from hemaml.tracking.mlflow_run import store_errors
 from hemaml.tracking.mlflow_tracker import WEIGHTS, MlflowTracker
-from hemaml.tracking.patience import once
+from hemaml.tracking.outages import once
 
 # It reports each check of the example.
 logging.getLogger("mlflow.pyfunc").setLevel(logging.WARNING)

@@ -17,7 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from hemaml.core.dataset import Dataset
 from hemaml.core.errors import StoreError
 from hemaml.core.tracker import Status
-from hemaml.tracking.patience import note_silence
+from hemaml.tracking.outages import note_silence
 
 FLUSH_S = 5.0
 """Seconds that metrics may wait: a batch costs about as much as a single value."""

@@ -28,7 +28,7 @@ from hemaml.core.provenance import origin
 from hemaml.core.settings import cache_root
 from hemaml.core.tracker import REGISTERED, RUN, Record, is_recorded, is_registered
 from hemaml.tracking.mlflow_run import MlflowRun, store_errors
-from hemaml.tracking.patience import first_contact, once
+from hemaml.tracking.outages import first_contact, once
 
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 # A line for each run that ends, in the middle of the live table.
