@@ -4,11 +4,11 @@ BIN := .venv/bin
 AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo --non-interactive)
 DEMO := $(if $(HEMAML_DATA),smgnn,smgnn_smears)
 
-.PHONY: demo test bench install browser clean
+.PHONY: demo test bench install browser database clean
 demo: .venv/installed  ## a sweep with its results in MLflow; real images where HEMAML_DATA is set
 	$(BIN)/hemaml sweep experiments/wbc_segmentation/$(DEMO).yaml --trials 8 --workers 2
 
-test: .venv/installed browser  ## all checks
+test: .venv/installed browser database  ## all checks
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
 	$(BIN)/hemaml check
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
@@ -27,6 +27,12 @@ browser:  ## Chromium, which tests of the MLflow UI look with
 	  || $(AS_ROOT) sh -c "apt-get update -qq && apt-get install -qq --yes chromium" \
 	  || echo "Chromium is absent and apt-get cannot install it here: tests of the MLflow UI are" \
 	    "skipped, and fail where CI is set. Ask for: apt-get install chromium" >&2
+
+database:  ## PostgreSQL, which tests of sweeps on servers start
+	@command -v postgres >/dev/null || ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 \
+	  || $(AS_ROOT) sh -c "apt-get update -qq && apt-get install -qq --yes postgresql" \
+	  || echo "PostgreSQL is absent and apt-get cannot install it here: tests of servers are" \
+	    "skipped, and fail where CI is set. Ask for: apt-get install postgresql" >&2
 
 clean:
 	rm -rf .venv build *.egg-info

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from json import JSONDecodeError
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,8 @@ from typing import Any
 import optuna
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError, SQLAlchemyError
+from sqlalchemy.pool import NullPool
 
 from hemaml.core.errors import ConfigError, StoreError
 from hemaml.core.experiment import Sweep
@@ -28,7 +30,7 @@ READY = "ready"
 
 def open_study(space: Space, sweep: Sweep, study: Study) -> optuna.Study:
     """The study of this name, created with its first points where there is none."""
-    storage = open_storage(study.storage)
+    storage = open_storage(study.storage, keep=True)
     names = optuna.get_all_study_names(storage)
     opened = optuna.create_study(
         storage=storage,
@@ -58,12 +60,25 @@ def open_study(space: Space, sweep: Sweep, study: Study) -> optuna.Study:
     return opened
 
 
-def open_storage(location: str) -> optuna.storages.BaseStorage:
-    """An RDB for a URL, else a journal file, which is right for the processes of one machine."""
+def open_storage(location: str, *, keep: bool = False) -> optuna.storages.BaseStorage:
+    """An RDB for a URL, else a journal file, which is right for the processes of one machine.
+
+    Args:
+        location: A URL or a path.
+        keep: Whether connections to a server are kept for the next call.
+    """
     if "://" in location:
+        # Without a look at a kept connection before its use, each that a restart broke would fail.
+        pool = {"pool_pre_ping": True} if keep else {"poolclass": NullPool}
+        connect = partial(optuna.storages.RDBStorage, location, engine_kwargs=pool)
         try:
-            # Without a look at a connection before its use, each that a restart broke would fail.
-            return optuna.storages.RDBStorage(location, engine_kwargs={"pool_pre_ping": True})
+            try:
+                return connect()
+            except (
+                IntegrityError,
+                ProgrammingError,
+            ):  # of two that make tables, one is refused
+                return connect()
         except (ImportError, SQLAlchemyError) as error:
             # Other errors may name the URL, and with it the password.
             told = _told(error) if isinstance(error, OperationalError) else type(error).__name__

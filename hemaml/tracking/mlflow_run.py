@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mlflow.entities import Dataset as MlflowDataset
 from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
-from mlflow.exceptions import MlflowException
+from mlflow.exceptions import MlflowException, RestException
 from mlflow.tracking import MlflowClient
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -119,9 +119,12 @@ class MlflowRun:
         schema = json.dumps({"classes": list(data.classes)})
         source = json.dumps({"source": data.source})
         entity = MlflowDataset(data.name, data.digest, "local", source, schema, profile)
+        inputs = [DatasetInput(entity, [InputTag("mlflow.data.context", context)])]
         with store_errors(self._uri):
-            tag = InputTag("mlflow.data.context", context)
-            self._client.log_inputs(self._id, [DatasetInput(entity, [tag])])
+            try:
+                self._client.log_inputs(self._id, inputs)
+            except RestException:  # of two runs that bring a new data set, a server refuses one
+                self._client.log_inputs(self._id, inputs)
 
     def end(self, status: Status) -> None:
         """Sends what is held back and ends the run."""

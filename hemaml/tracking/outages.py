@@ -55,7 +55,7 @@ def note_silence(error: BaseException) -> None:
 
     What is left to do is to end; each of the last words would wait as long.
     """
-    if _is_silence(error) and not _given_up:
+    if _is_silence(error) and os.environ[RETRIES] != "0":
         _answered.clear()
         _given_up.append(os.environ[RETRIES])
         os.environ[RETRIES] = "0"

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mlflow.exceptions import MlflowException
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException, RestException
 
 from hemaml.core.dataset import Dataset
 from hemaml.core.errors import StoreError
 from hemaml.tracking import mlflow_tracker
-from hemaml.tracking.mlflow_tracker import RETRIES, MlflowTracker
+from hemaml.tracking.mlflow_tracker import MlflowTracker
+from hemaml.tracking.outages import RETRIES
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +77,23 @@ def test_data_sets_are_inputs_with_their_digest(tracker):
     assert logged.tags[0].value == "train"
 
 
+def test_a_data_set_that_another_run_brings_at_the_same_moment_is_an_input(tracker, monkeypatch):
+    """On PostgreSQL, MLflow refuses the second of two runs that log a new data set at once."""
+    log_inputs, refused = MlflowClient.log_inputs, []
+
+    def log(self, *inputs):
+        if not refused:
+            refused.append(True)
+            raise RestException({"error_code": "BAD_REQUEST", "message": "dataset_pk"})
+        return log_inputs(self, *inputs)
+
+    monkeypatch.setattr(MlflowClient, "log_inputs", log)
+    data = Dataset("e", ("a", "b"), ("1",), (np.zeros((2, 2, 3), np.uint8),), ("cd34",))
+    run = tracker.start("run", {})
+    run.log_dataset(data, "train")
+    assert refused and len(tracker._client.get_run(run.id).inputs.dataset_inputs) == 1
+
+
 def test_a_reopened_run_goes_on(tracker):
     run = tracker.start("run", {})
     run.end("KILLED")
@@ -101,7 +120,7 @@ def test_an_unwritable_store_is_told(tmp_path):
 
 
 def test_few_attempts_are_made_to_reach_a_server_that_may_never_have_been_there(monkeypatch):
-    monkeypatch.delenv(RETRIES, raising=False)
+    monkeypatch.setenv(RETRIES, "6")
     tried = []
 
     def unreachable(client, task, artifacts):
@@ -111,10 +130,11 @@ def test_few_attempts_are_made_to_reach_a_server_that_may_never_have_been_there(
     monkeypatch.setattr(mlflow_tracker, "_experiment_id", unreachable)
     with pytest.raises(StoreError, match="nobody there"):
         MlflowTracker("http://127.0.0.1:9", "task")
-    monkeypatch.setenv(RETRIES, "5")
+    assert os.environ[RETRIES] == "6", "once it has answered, it is waited for"
+    monkeypatch.setenv(RETRIES, "1")
     with pytest.raises(StoreError):
         MlflowTracker("http://127.0.0.1:9", "task")
-    assert tried == ["2", "5"] and os.environ[RETRIES] == "5"
+    assert tried == ["2", "1"]
 
 
 def test_a_store_that_is_no_database_is_told(tmp_path):
