@@ -11,7 +11,7 @@ demo: .venv/installed  ## a sweep with its results in MLflow; real images where 
 test: .venv/installed browser database  ## all checks
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
 	$(BIN)/hemaml check
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 bench: .venv/installed  ## timings, as ratios against peers in the same run
 	$(BIN)/python -m pytest tests/benchmarks -s

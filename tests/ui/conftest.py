@@ -25,7 +25,7 @@ COMMAND = (  # `hemaml`, in a process whose package has the stub for its only ob
     "import hemaml.record, hemaml.cli; hemaml.record.objective_names = lambda: ['stub.stub']; "
     "hemaml.cli.main()"
 )
-WAIT_S = 120
+WAIT_S = 240
 """For a server that starts on a machine that is busy with other tests."""
 FOREIGN = re.compile(r"users/current|ResizeObserver loop")
 """What MLflow's own pages report on every visit: an endpoint of its accounts, a layout notice."""
