@@ -1,5 +1,9 @@
-"""What a sweep shows while it runs: a live table on a terminal, plain lines elsewhere."""
+"""What a sweep shows while it runs: a live table on a terminal, plain lines elsewhere.
 
+Where `CI` is set nobody watches: nothing is shown, unless lines are asked for.
+"""
+
+import os
 import sys
 import time
 from collections import Counter
@@ -12,6 +16,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from hemaml.core.gpus import gpu_use
 from hemaml.core.search import Event
 from hemaml.core.task import Direction
 from hemaml.core.types import Point
@@ -41,7 +46,10 @@ class LiveView:
         self.sign = 1 if direction == "maximize" else -1
         self.trials = trials
         self.console = Console()
-        self.plain = plain or not (sys.stdout.isatty() and self.console.is_terminal)
+        on_terminal = sys.stdout.isatty() and self.console.is_terminal
+        watched = not os.environ.get("CI")
+        self.plain = plain or (watched and not on_terminal)
+        self.is_live = watched and on_terminal and not plain
         self.running: dict[int, tuple[Point, int, float | None, float]] = {}
         self.ended: list[Row] = []
         self.best: tuple[int, float] | None = None
@@ -51,7 +59,7 @@ class LiveView:
         self._live = Live(console=self.console, get_renderable=self._table, refresh_per_second=4)
 
     def __enter__(self) -> Self:
-        if not self.plain:
+        if self.is_live:
             self._live.start()
         return self
 
@@ -61,7 +69,7 @@ class LiveView:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if not self.plain:
+        if self.is_live:
             self._live.stop()
 
     def __call__(self, event: Event) -> None:
@@ -142,7 +150,8 @@ class LiveView:
         counts = ", ".join(f"{count} {ending}" for ending, count in sorted(self.counts.items()))
         grid = Table.grid(padding=(0, 2))
         done = f"{len(self.ended)}/{self.trials}"
-        grid.add_row(bar, done, f"{len(self.running)} running", counts, best, self._eta())
+        gpus = ", ".join(map(str, gpu_use()))
+        grid.add_row(bar, done, f"{len(self.running)} running", counts, best, self._eta(), gpus)
         return grid
 
     def _eta(self) -> str:

@@ -1,7 +1,12 @@
 """What a sweep shows while it runs."""
 
+import sys
+from types import SimpleNamespace
+
+import pytest
 from rich.console import Console
 
+from hemaml.core import gpus
 from hemaml.core.search import Event, Outcome
 from hemaml.live import LiveView
 
@@ -57,3 +62,69 @@ def test_a_resumed_sweep_counts_what_it_had(capsys):
         view(Event("ended", 1, {}, outcome=Outcome("finished", (0.8,))))
     assert capsys.readouterr().out.startswith("[2/5] trial 1 finished")
     assert view.best == (0, 0.9)
+
+
+def test_where_nobody_watches_only_what_is_asked_for_is_shown(capsys, monkeypatch):
+    for set_, plain, lines in (("", False, 3), ("true", False, 0), ("true", True, 3)):
+        monkeypatch.setenv("CI", set_)
+        with LiveView("title", "dice", "maximize", 5, plain=plain) as view:
+            play(view)
+        assert len(capsys.readouterr().out.splitlines()) == lines
+
+
+class Driver:
+    """Two GPUs; the second does not tell how busy it is."""
+
+    class NVMLError(Exception):
+        pass
+
+    def __init__(self, *, there=True):
+        self.there = there
+
+    def nvmlInit(self):  # noqa: N802 - NVIDIA's names
+        if not self.there:
+            raise self.NVMLError("no driver")
+
+    def nvmlDeviceGetCount(self):  # noqa: N802
+        return 2
+
+    def nvmlDeviceGetHandleByIndex(self, index):  # noqa: N802
+        if index > 1:
+            raise self.NVMLError("no such GPU")
+        return index
+
+    def nvmlDeviceGetHandleByUUID(self, name):  # noqa: N802
+        return int(name[-1])
+
+    def nvmlDeviceGetUtilizationRates(self, index):  # noqa: N802
+        if index == 1:
+            raise self.NVMLError("not supported")
+        return SimpleNamespace(gpu=87)
+
+    def nvmlDeviceGetMemoryInfo(self, index):  # noqa: N802
+        return SimpleNamespace(used=12 << 30, total=80 << 30)
+
+
+@pytest.mark.parametrize(
+    ("there", "visible", "shown"),
+    [
+        (True, None, "GPU 0 87% 12/80 GiB"),
+        (True, "1,0", "GPU 0 87% 12/80 GiB"),
+        (True, "GPU-0", "GPU GPU-0 87% 12/80 GiB"),
+        (True, "", ""),
+        (True, "-1", ""),
+        (True, "7", ""),
+        (False, None, ""),
+    ],
+)
+def test_the_table_shows_how_busy_visible_gpus_are(monkeypatch, there, visible, shown):
+    monkeypatch.setitem(sys.modules, "pynvml", Driver(there=there))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    gpus._visible.cache_clear()
+    console = Console(width=140, record=True)
+    console.print(LiveView("title", "loss", "minimize", 5)._table())
+    gpus._visible.cache_clear()
+    told = console.export_text()
+    assert shown in told and ("GPU" in told) == bool(shown)
