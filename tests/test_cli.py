@@ -205,9 +205,9 @@ def test_run_evaluate_and_doctor_on_generated_smears(workplace):
 @pytest.mark.slow
 def test_a_sweep_survives_kill_9_of_its_parent(workplace):
     """Finished trials are kept as they are, the rest is done once, and no run stays RUNNING."""
-    command = [sys.executable, "-m", "hemaml.cli", "sweep", SMEARS, *TINY, "--trials", "8"]
-    command += ["--workers", "2", "--set", "params.epochs=6", "--set", "sweep.confirm_seeds=1",
-                "--set", "sweep.checkpoint_seconds=0"]  # fmt: skip
+    command = [sys.executable, "-m", "hemaml.cli", "sweep", SMEARS, *TINY, "--plain"]
+    command += ["--trials", "8", "--workers", "2", "--set", "params.epochs=6"]
+    command += ["--set", "sweep.confirm_seeds=1", "--set", "sweep.checkpoint_seconds=0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         lines = [process.stdout.readline() for _ in range(4)]  # its id, then three trials
         process.kill()
@@ -262,7 +262,8 @@ def _wait_until_quiet(run_id):
 
 @pytest.mark.slow
 def test_ctrl_c_ends_a_sweep_cleanly_and_says_how_to_go_on(workplace):
-    command = [sys.executable, "-m", "hemaml.cli", "sweep", SMEARS, *TINY, "--trials", "30"]
+    command = [sys.executable, "-m", "hemaml.cli", "sweep", SMEARS, *TINY, "--plain"]
+    command += ["--trials", "30"]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
