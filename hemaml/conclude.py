@@ -6,16 +6,17 @@ from functools import partial
 from typing import cast
 
 from hemaml.core.experiment import Plan
-from hemaml.core.search import Assigned, Ending, Study
+from hemaml.core.search import Assigned, Change, Ending, Study
 from hemaml.core.seeding import derive_seed
 from hemaml.core.tracker import Record, Run
+from hemaml.core.types import Point
 from hemaml.engines.optuna_engine import Searched, ranked
 from hemaml.engines.study_figures import study_figures
 from hemaml.engines.workers import evaluate_all
 from hemaml.job import Job
 from hemaml.notes import sweep_note
 from hemaml.overview import sweep_pages
-from hemaml.record import log_model_pictures, log_pictures
+from hemaml.record import lineage, log_model_pictures, log_pictures, told_values
 from hemaml.tracking.mlflow_tracker import MlflowTracker
 from hemaml.tracking.views import compare_page
 from hemaml.training import STATUS
@@ -46,10 +47,18 @@ def winner_of(plan: Plan, trials: Sequence[Searched]) -> Searched | None:
 
 
 def confirm(job: Job, run: Run, winner: Searched) -> list[Record]:
-    """Retrains the winner over seeds that the search did not see; the runs that finished."""
+    """Retrains the winner over seeds that the search did not see; the runs that finished.
+
+    Where its values changed on the way, they change at the same validations again.
+    """
     settings_of = job.plan.experiment.sweep
     num, seed = settings_of.confirm_seeds, job.plan.experiment.seed
-    trials = [Assigned(i, winner.point, derive_seed(seed, "confirm", i)) for i in range(num)]
+    found = lineage(job.tracker, job.tracker.get(winner.run_id))
+    begin, *changes = found or [Change(-1, winner.point)]
+    trials = [
+        Assigned(i, begin.point, derive_seed(seed, "confirm", i), tuple(changes))
+        for i in range(num)
+    ]
     retrain = partial(run_trial, job.but(kind="confirm", keep_model=True))
     outcomes = evaluate_all(retrain, trials, settings_of.workers)
     finished = [outcome for outcome in outcomes if outcome.ending == "finished"]
@@ -81,15 +90,18 @@ def conclude(
     spread = {f"{name}_std": d for name, (_, d) in confirmed.items() if _varies(name)}
     run.log_metrics({name: mean for name, (mean, _) in confirmed.items()} | spread)
     best: dict[str, object] = {}
+    point: Point = {}
     if winner is not None:  # tags, since a resumed sweep may find a better one
+        found = lineage(job.tracker, job.tracker.get(winner.run_id))
+        point = {**winner.point, **told_values(found)}
         best = {"best_trial": winner.number, "best_run": winner.run_id}
         best |= {"objective": job.plan.at(winner.point).experiment.objective}
-        best |= {f"best.{name}": winner.point.get(name, "") for name in job.plan.space or ()}
+        best |= {f"best.{name}": point.get(name, "") for name in job.plan.space or ()}
     assert isinstance(job.tracker, MlflowTracker)
     compared = [trial.run_id for trial in ranked(trials, job.plan.goals[0].direction)[:COMPARED]]
     compare = compare_page(job.tracker, compared) if compared else ""
     pages = sweep_pages(job.tracker.get(run.id).tags["view"], compare)
-    note = sweep_note(job, trials, winner, confirmed, pages)
+    note = sweep_note(job, trials, point, confirmed, pages)
     run.set_tags({**best, "compare": compare, "mlflow.note.content": note})
 
 

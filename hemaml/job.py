@@ -104,6 +104,11 @@ class Job:
         task = self.plan.objective.task
         return task.folds(task.held_out(self.data)[0], self.plan.experiment.split)
 
+    @property
+    def is_population(self) -> bool:
+        """Whether its runs may go on from each other's states."""
+        return self.kind == "trial" and self.plan.experiment.sweep.is_population
+
     def folds_of(self, assigned: Assigned) -> tuple[Fold, ...]:
         """What a trial may see: the sweep's folds, or the outer split of its number."""
         return self.folds if self.outer is None else (self.outer_split(assigned.number).fold,)

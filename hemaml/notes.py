@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from hemaml.core.markdown import markdown_table
 from hemaml.core.task import Fold, Outer
 from hemaml.core.tracker import is_recorded
+from hemaml.core.types import Point
 from hemaml.data.split_table import split_table
 from hemaml.engines.optuna_engine import Searched
 from hemaml.job import Job
@@ -52,15 +53,18 @@ def point_text(point: Mapping[str, object]) -> str:
 def sweep_note(
     job: Job,
     trials: Sequence[Searched],
-    winner: Searched | None,
+    winner: Point,
     confirmed: Mapping[str, tuple[float, float]],
     pages: Mapping[str, str],
 ) -> str:
-    """A sweep's description in Markdown: the question, the answer once there is one, and pages."""
+    """A sweep's description in Markdown: the question, the answer once there is one, and pages.
+
+    `winner` is its point, empty where there is none.
+    """
     experiment = job.plan.experiment
     lines = [f"**Question.** {experiment.question}", ""]
     look = ["**Look at** " + ", ".join(f"[{name}]({page})" for name, page in pages.items()), ""]
-    if winner is None:
+    if not winner:
         state = "No trial finished." if trials else "The sweep is running."
         lines += [f"**Answer.** {state}", "", *look]
         return "\n".join([*lines, *split_lines(job, job.folds)])
@@ -73,7 +77,7 @@ def sweep_note(
     return "\n".join(
         [
             *lines,
-            f"**Answer.** Best of {len(trials)} trials: {point_text(winner.point)}. {retrained}On "
+            f"**Answer.** Best of {len(trials)} trials: {point_text(winner)}. {retrained}On "
             f"the validation part of {job.data.name}; the held-out part is untouched.",
             "",
             *look,

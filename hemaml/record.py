@@ -18,7 +18,7 @@ from hemaml.core.errors import ConfigError, StoreError, UnknownName
 from hemaml.core.experiment import Plan, plan_from
 from hemaml.core.objective import objective_names
 from hemaml.core.provenance import environment, git_state, is_gone, this_process
-from hemaml.core.search import Ending
+from hemaml.core.search import Change, Ending
 from hemaml.core.tracker import Record, Run, Tracker, is_registered
 from hemaml.core.types import Point
 from hemaml.data.splits import is_leaky, split_digest, split_kind
@@ -26,10 +26,12 @@ from hemaml.explain import Picture, pictures
 from hemaml.job import Job
 from hemaml.tracking.mlflow_tracker import MlflowTracker
 from hemaml.tracking.views import run_page, ui_address
-from hemaml.training import STATUS, is_curve
+from hemaml.training import CHANGES, SCHEDULE, STATUS, is_curve
 
 PARTS = "parts.json"
 """File beside a model's pictures: its scores by class and by group (patient, case or slide)."""
+MANY_CHANGES = 8
+"""Above so many, texts name only the first and the last values."""
 TOP_KINDS = ("sweep", "evaluation", "table", "transfer", "run", "promotion", "rollback")
 """What stands at the top of a task's runs."""
 
@@ -301,6 +303,32 @@ def stored_plan(record: Record) -> Plan:
     return plan_from(experiment, space)
 
 
+def lineage(tracker: Tracker, record: Record) -> list[Change]:
+    """The point that a trial's training began with, then each change on the way.
+
+    In a population it may have begun in another trial. Empty where nothing changed.
+    """
+    if CHANGES not in record.tags:
+        return []
+    return [Change(**change) for change in json.loads(tracker.read_text(record.id, SCHEDULE))]
+
+
+def told_values(changes: Sequence[Change]) -> dict[str, str]:
+    """Each changed parameter as in `0.02, 0.0167 after validation 3`; validations count from 0."""
+    names = changes[0].point if changes else ()
+    if len(changes) > MANY_CHANGES:
+        first, last, num = changes[0].point, changes[-1].point, len(changes) - 1
+        return {n: f"{first[n]:.4g} to {last[n]:.4g} in {num} changes" for n in names}
+    return {
+        name: ", ".join(
+            f"{change.point[name]:.4g}"
+            + (f" after validation {change.step}" if change.step >= 0 else "")
+            for change in changes
+        )
+        for name in names
+    }
+
+
 def recorded_point(
     plan: Plan,
     *,
@@ -318,7 +346,8 @@ def recorded_point(
 
     Raises:
         UnknownName: No such sweep.
-        ConfigError: The sweep has no winner yet, the run no parameters or another objective.
+        ConfigError: The sweep has no winner yet, the run no parameters or another objective, or its
+            values changed on the way.
     """
     if sweep_id is not None:
         run_id = find_sweep(sweep_id).tags.get("best_run")
@@ -327,6 +356,12 @@ def recorded_point(
     assert run_id is not None
     tracker = MlflowTracker(settings.tracking_uri(), plan.experiment.task)
     record = tracker.get(run_id)
+    if CHANGES in record.tags:
+        raise ConfigError(
+            f"a point has one value a parameter, but those of the run {run_id} changed on the way, "
+            f"as its {SCHEDULE} tells. Set the values by hand, or take a sweep without "
+            "`pruner: pbt` or `pb2`."
+        )
     if record.tags.get("objective") not in plan.objectives:
         raise ConfigError(
             f"a point belongs to one objective, {' or '.join(plan.objectives)} here, but the run "

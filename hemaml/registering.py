@@ -12,7 +12,15 @@ from hemaml.core.experiment import Plan
 from hemaml.core.predictions import LIVE
 from hemaml.core.tracker import Record, Run
 from hemaml.job import Job
-from hemaml.record import find_sweep, log_model_pictures, stored_plan, summary, trackers
+from hemaml.record import (
+    find_sweep,
+    lineage,
+    log_model_pictures,
+    stored_plan,
+    summary,
+    told_values,
+    trackers,
+)
 from hemaml.tracking.mlflow_tracker import CANDIDATE, MlflowTracker
 from hemaml.tracking.registry import Registry, Version
 
@@ -102,8 +110,12 @@ def register(tracker: MlflowTracker, run_id: str, name: str) -> Version:
 
 
 def params_of(tracker: MlflowTracker, record: Record) -> Mapping[str, str]:
-    """The parameters of the model that a run logged; a sweep's are those of its winner."""
-    return record.params or tracker.get(record.tags["model_run"]).params
+    """The parameters of the model that a run logged; a sweep's are those of its winner.
+
+    Those that changed on the way are told with their changes.
+    """
+    trained = record if record.params else tracker.get(record.tags["model_run"])
+    return {**trained.params, **told_values(lineage(tracker, trained))}
 
 
 def _score_tags(plan: Plan, metrics: Mapping[str, float]) -> dict[str, object]:

@@ -331,7 +331,7 @@ def _open_run(job: Job, study: Study) -> Run:
         "engine": how.engine,
         "sampler": how.sampler,
         "pruner": how.pruner,
-        "mlflow.note.content": sweep_note(job, [], None, {}, sweep_pages(view)),
+        "mlflow.note.content": sweep_note(job, [], {}, {}, sweep_pages(view)),
         **run_tags(job),
     }
     run = job.tracker.start(job.sweep, tags)

@@ -4,13 +4,15 @@ A report to the engine is the mean over all folds, so pruning sees what the fina
 made of.
 """
 
+import json
 import logging
 import math
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
+from itertools import chain
 from pathlib import Path
 from statistics import fmean, median
 
@@ -24,13 +26,13 @@ from hemaml.core.errors import (
 from hemaml.core.experiment import MEASURED, Plan
 from hemaml.core.gates import BY_CLASS, BY_GROUP
 from hemaml.core.memory import PeakMemory
-from hemaml.core.objective import Context, Model, Step
+from hemaml.core.objective import Context, Model, State, Step
 from hemaml.core.predictions import LIVE, NUM_IMAGES, LivePredictions
-from hemaml.core.search import Ending, Outcome, Report, Stopped
+from hemaml.core.search import Assigned, Change, Ending, Exploit, Outcome, Report, Stopped
 from hemaml.core.seeding import derive_seed, seed_everything
 from hemaml.core.task import Fold
 from hemaml.core.tracker import Run, Status
-from hemaml.core.types import Float32Array, Frozen, UInt8Array
+from hemaml.core.types import Float32Array, UInt8Array
 from hemaml.explain import measurements
 from hemaml.job import Job
 
@@ -54,6 +56,13 @@ SUMMARY = (
 """Metrics of a finished trial besides its scores."""
 ORIGIN = "weights.origin"
 """Tag of a run that keeps its model: what its training began from, in words."""
+CHANGES = "changes"
+"""Tag of a run whose parameters changed on the way: how often."""
+SCHEDULE = "schedule.json"
+"""Its artifact: from which validation on which values held, and whose state it went on from."""
+CHECKPOINT = "checkpoint.pt"
+Turns = Iterator[tuple[list[Step], bool]]
+"""The latest step of each fit as long as one goes on, and whether all still do."""
 
 
 class GoalError(UnknownName):
@@ -65,7 +74,7 @@ class Training:
 
     Args:
         job: What the trial belongs to.
-        params: Its parameters.
+        assigned: The trial.
         folds: What to fit on, in lockstep.
         seed: Of the trial.
         run: Written while it trains; not ended here.
@@ -76,7 +85,7 @@ class Training:
     def __init__(
         self,
         job: Job,
-        params: Frozen,
+        assigned: Assigned,
         folds: Sequence[Fold],
         seed: int,
         run: Run,
@@ -86,17 +95,18 @@ class Training:
     ) -> None:
         self.job = job
         self.resumed = resumed
-        self.params = params
         self.folds = folds
         self.seed = seed
         self.run_record = run
         self.report = report
         self.folder = job.scratch / run.id
-        self.checkpoint = load_checkpoint(self.folder / "checkpoint.pt")
+        self.checkpoint = load_checkpoint(self.folder / CHECKPOINT)
         self.best = dict(self.checkpoint.best) if self.checkpoint else {}
         self.best_step = self.checkpoint.best_step if self.checkpoint else -1
         self.best_folds = list(self.checkpoint.best_folds) if self.checkpoint else []
         self.seconds = self.checkpoint.seconds if self.checkpoint else 0.0
+        self.lineage = self._lineage_of(self.checkpoint) or [Change(-1, assigned.point)]
+        self.to_come = list(assigned.schedule[len(self.lineage) - 1 :])
         self.fold_runs = self._open_fold_runs()
         self.epoch_s: list[float] = []
 
@@ -164,41 +174,45 @@ class Training:
 
     def _fit(self) -> None:
         seed_everything(self.seed)
+        logged, before = self._last_logged(), self.seconds
+        started = self.saved = time.monotonic()
+        turns = self._turns(self.checkpoint.states if self.checkpoint else None)
+        while turn := next(turns, None):
+            steps, whole = turn
+            self.seconds = before + time.monotonic() - started
+            self._take(steps, log=_index(steps) > logged)
+            if whole and self._is_due(_index(steps)):
+                self._save(_index(steps), [step.state() for step in steps])
+            turns = self._report(steps) or (self._change(steps) if whole else None) or turns
+
+    def _turns(self, states: Sequence[State] | None) -> Turns:
+        """The fits in lockstep, from these states on, with the parameters that hold now."""
         objective, job = self.job.plan.objective, self.job
-        states = self.checkpoint.states if self.checkpoint else [None] * len(self.folds)
+        params = job.plan.params(self.lineage[-1].point)
         fits = [
             objective.fit(
-                self.params,
+                params,
                 fold,
                 Context(
                     job.device,
                     derive_seed(self.seed, "fold", i),
                     job.cache,
-                    state,
+                    states[i] if states else None,
                     job.tracker.model_weights,
                     job.tracker.objective_of,
                 ),
             )
-            for i, (fold, state) in enumerate(zip(self.folds, states, strict=True))
+            for i, fold in enumerate(self.folds)
         ]
-        logged = self._last_logged()
-        started, saved = time.monotonic(), time.monotonic()
-        before = self.seconds
-        for steps, whole in _lockstep(fits, resumed=self.checkpoint is not None):
-            self.seconds = before + time.monotonic() - started
-            self._take(steps, log=_index(steps) > logged)
-            due = time.monotonic() - saved >= job.plan.experiment.sweep.checkpoint_seconds
-            if whole and due:
-                self._save(steps)
-                saved = time.monotonic()
+        return _lockstep(fits, resumed=states is not None)
 
     def _take(self, steps: Sequence[Step], *, log: bool) -> None:
-        """Logs a validation, keeps it if it is the best, then reports: the engine may stop here."""
+        """Logs a validation and keeps it if it is the best."""
         metrics, index = _mean(steps), _index(steps)
         task = self.job.plan.objective.task
         self._check_names(metrics)
         if log:
-            self.run_record.log_metrics(_curves(metrics), index)
+            self.run_record.log_metrics(_curves(metrics) | self._changing(), index)
             for fold_run, step in zip(self.fold_runs, steps, strict=False):
                 fold_run.log_metrics(_curves(step.metrics), index)
         if "time/epoch_s" in metrics:
@@ -213,8 +227,65 @@ class Training:
             self.best_folds = [_scores(step.metrics) for step in steps]
             for number, step in enumerate(steps):
                 self._save_best(step.model, number)
-        goal = self.job.plan.goals[0].metric
-        self.report(index, metrics.get(goal, value))
+
+    def _report(self, steps: Sequence[Step]) -> Turns | None:
+        """Tells the engine, which may stop the trial here; the turns of another state it wants."""
+        metrics = _mean(steps)
+        value = metrics[self.job.plan.objective.task.primary]
+        try:
+            self.report(_index(steps), metrics.get(self.job.plan.goals[0].metric, value))
+        except Exploit as wanted:
+            return self._follow(wanted)
+        return None
+
+    def _follow(self, wanted: Exploit) -> Turns | None:
+        """The turns from another trial's latest checkpoint on; None where that trial has ended.
+
+        What was the best before belongs to a training that is given up.
+        """
+        tags = {"kind": "trial", "trial": str(wanted.donor)}
+        runs = self.job.tracker.find(tags, parent=self.job.parent)
+        found = (load_checkpoint(self.job.scratch / run.id / CHECKPOINT) for run in runs)
+        donor = next((checkpoint for checkpoint in found if checkpoint), None)
+        if donor is None:
+            return None
+        own = self.lineage
+        earlier = [change for change in self._lineage_of(donor) if change.step < donor.step]
+        self.lineage = [*earlier, Change(donor.step, wanted.point, wanted.donor)]
+        turns = self._turns(donor.states)
+        first = next(turns, None)
+        if first is None:  # it has nothing left to train
+            self.lineage = own
+            return None
+        self.best, self.best_step, self.best_folds = {}, -1, []
+        self._save(donor.step, donor.states)  # to go on from after a kill
+        self._tell_lineage()
+        return chain([first], turns)
+
+    def _change(self, steps: Sequence[Step]) -> Turns | None:
+        """The turns with the next values of the schedule, where they are due."""
+        if not self.to_come or _index(steps) < self.to_come[0].step:
+            return None
+        self.lineage.append(self.to_come.pop(0))
+        self._tell_lineage()
+        return self._turns([step.state() for step in steps])
+
+    def _tell_lineage(self) -> None:
+        """What the values were from when on, so that it can be done again."""
+        told = json.dumps([asdict(change) for change in self.lineage], indent=1)
+        self.run_record.log_text(told, SCHEDULE)
+        self.run_record.set_tags({CHANGES: len(self.lineage) - 1})
+
+    def _changing(self) -> dict[str, float]:
+        """The values that change on the way, as points of curves."""
+        if not self.job.is_population and not self.to_come and len(self.lineage) == 1:
+            return {}
+        searched = self.lineage[-1].point.items()
+        return {f"params/{name}": v for name, v in searched if isinstance(v, float)}
+
+    @staticmethod
+    def _lineage_of(checkpoint: Checkpoint | None) -> list[Change]:
+        return [Change(**change) for change in checkpoint.lineage] if checkpoint else []
 
     def _check_names(self, metrics: Mapping[str, float]) -> None:
         """Goals, gates, figures name what there is: the end of a sweep is late to find out."""
@@ -250,14 +321,21 @@ class Training:
     def _live_file(self, number: int) -> Path:
         return self.folder / f"live-{number}.safetensors"
 
-    def _save(self, steps: Sequence[Step]) -> None:
+    def _is_due(self, index: int) -> bool:
+        """Whether to checkpoint: others of a population go on from what it was when it reported."""
+        sweep = self.job.plan.experiment.sweep
+        if self.job.is_population and (index + 1) % sweep.exploit_every == 0:
+            return True
+        return time.monotonic() - self.saved >= sweep.checkpoint_seconds
+
+    def _save(self, step: int, states: list[State]) -> None:
         for run in (self.run_record, *self.fold_runs):
             run.flush()  # a curve must not have a gap after a resume
-        states = [step.state() for step in steps]
-        checkpoint = Checkpoint(
-            _index(steps), states, self.best_step, self.best, self.best_folds, self.seconds
-        )
-        save_checkpoint(self.folder / "checkpoint.pt", checkpoint)
+        lineage = [asdict(change) for change in self.lineage]
+        best = (self.best_step, self.best, self.best_folds)
+        checkpoint = Checkpoint(step, states, *best, self.seconds, lineage)
+        save_checkpoint(self.folder / CHECKPOINT, checkpoint)
+        self.saved = time.monotonic()
 
     def _last_logged(self) -> int:
         if not self.resumed:
@@ -305,9 +383,7 @@ class Training:
         self.run_record.log_metrics({k: v for k, v in found.items() if math.isfinite(v)})
 
 
-def _lockstep(
-    fits: Sequence[Iterator[Step]], *, resumed: bool
-) -> Iterator[tuple[list[Step], bool]]:
+def _lockstep(fits: Sequence[Iterator[Step]], *, resumed: bool) -> Turns:
     """The latest step of every fit as long as one goes on, and whether all still do.
 
     A fit that ended keeps its last step. Fits that go on from their last step yield nothing.
@@ -391,4 +467,4 @@ def goal_values(plan: Plan, summary: Mapping[str, float]) -> tuple[float, ...]:
 
 def is_curve(name: str) -> bool:
     """Whether a metric is one of many steps, not of a run's summary."""
-    return name.startswith(("val/", "train/", "time/"))
+    return name.startswith(("val/", "train/", "time/", "params/"))

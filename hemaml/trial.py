@@ -16,7 +16,7 @@ from hemaml.core.tracker import Record, Run, is_recorded
 from hemaml.core.types import Frozen
 from hemaml.data.splits import is_leaky, split_digest
 from hemaml.job import Job
-from hemaml.training import STATUS, Training, goal_values, is_curve
+from hemaml.training import CHANGES, STATUS, Training, goal_values, is_curve
 
 KEPT = "keeps_model"
 """Tag of a run that has weights once it has finished."""
@@ -51,10 +51,10 @@ def run_trial(job: Job, assigned: Assigned, report: Report) -> Outcome:
         reason = f"{num_params} parameters, {excess} above `max_params: {limit}`"
         run.log_metrics({"params_total": num_params})
         return _end(run, Outcome("over_budget", run_id=run.id, key=key, reason=reason), excess)
-    if (twin := _finished_twin(job, key)) is not None:
+    if (twin := _finished_twin(job, key)) is not None and not job.is_population:
         return replace(_take_over(job, run, twin, key), excess=excess)
     try:
-        training = Training(job, params, folds, seed, run, report, resumed=mine is not None)
+        training = Training(job, assigned, folds, seed, run, report, resumed=mine is not None)
         outcome = training.run(key, num_params)
     except BaseException:  # Ctrl-C, or a fault that ends the sweep: to be continued
         with suppress(StoreError):
@@ -75,6 +75,7 @@ def key_of(job: Job, assigned: Assigned) -> str:
         split_digest=split_digest(job.folds_of(assigned)),
         seed=job.seed_of(assigned),
         files_digest=job.plan.objective.files(params),
+        schedule=assigned.schedule,
     )
 
 
@@ -120,6 +121,7 @@ def _finished_twin(job: Job, key: str) -> Record | None:
             record
             for record in job.tracker.find(tags, limit=20)
             if not record.tags.get("reused_from")
+            and (record.tags["kind"] != "trial" or CHANGES not in record.tags)
             and all(math.isfinite(record.metrics.get(g.metric, math.nan)) for g in job.plan.goals)
             and (not job.keep_model or (KEPT in record.tags and record.tags["kind"] == job.kind))
         ),

@@ -119,4 +119,11 @@ task = Task(
     by_class=lambda model, data: dict.fromkeys(data.classes, x_of(model, data)),
     by_group=lambda model, data: dict.fromkeys(sorted(set(data.groups)), x_of(model, data)),
 )
-objective = Objective(task, Params, StubModel, fit, size=lambda params: params.width * 10)
+objective = Objective(
+    task,
+    Params,
+    StubModel,
+    fit,
+    size=lambda params: params.width * 10,
+    mutable=frozenset({"x"}),
+)

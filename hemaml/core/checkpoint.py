@@ -4,6 +4,7 @@ import os
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from hemaml.core.errors import StoreError
 from hemaml.core.objective import State
@@ -20,6 +21,8 @@ class Checkpoint:
         best: Metrics of that validation.
         best_folds: The same by fold.
         seconds: Training time so far.
+        lineage: Of a population's trial: the changes that led to this state as plain values, from
+            the point that its first ancestor began with (step -1) on.
     """
 
     step: int
@@ -28,6 +31,7 @@ class Checkpoint:
     best: dict[str, float]
     best_folds: list[dict[str, float]]
     seconds: float
+    lineage: list[dict[str, Any]]
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:

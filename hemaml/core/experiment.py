@@ -11,7 +11,7 @@ from hemaml.core.documents import dump_yaml, override, read_yaml, validated
 from hemaml.core.errors import ConfigError, UnknownName
 from hemaml.core.gates import BY_CLASS, BY_GROUP, Gate
 from hemaml.core.objective import Objective, load_objective
-from hemaml.core.space import Scalar, Space, load_space
+from hemaml.core.space import FloatRange, Scalar, Space, load_space
 from hemaml.core.study import StudyFigure, check_figures
 from hemaml.core.task import Direction
 from hemaml.core.types import Frozen, Point
@@ -22,7 +22,9 @@ number that only draws other seeds, so that one point is trained several times."
 MEASURED = "explain/"
 """What names of numbers begin with that are measured of a kept model."""
 Sampler = Literal["tpe", "gp", "cmaes", "random", "grid", "nsga2"]
-Pruner = Literal["hyperband", "asha", "median", "none"]
+Pruner = Literal["hyperband", "asha", "median", "pbt", "pb2", "none"]
+POPULATION = ("pbt", "pb2")
+"""Pruners that end no trial, but let the worse ones go on from the state of better ones."""
 Engine = Literal["native", "ray"]
 
 
@@ -95,7 +97,15 @@ class Sweep(Frozen):
         default=None, ge=1, description="Ends after so many trials without a better one."
     )
     sampler: Sampler = "tpe"
-    pruner: Pruner = "none"
+    pruner: Pruner = Field(
+        default="none",
+        description="Ends bad trials early; pbt and pb2 train all trials as one population.",
+    )
+    exploit_every: int = Field(
+        default=2,
+        ge=1,
+        description="Validations after which a population's trial may take over another's state.",
+    )
     goals: tuple[Goal, ...] = Field(default=(), description="Default: the task's primary metric.")
     first: tuple[dict[str, Scalar], ...] = Field(
         default=(), description="Points tried first, such as the paper's own."
@@ -140,7 +150,26 @@ class Sweep(Frozen):
             raise ValueError("`sampler: cmaes` takes one goal; with several use tpe, gp or nsga2.")
         if len(self.goals) > 1 and self.patience is not None:
             raise ValueError("`patience` needs one goal, since a front has no best trial.")
+        if self.is_population:
+            self._check_population()
         return self
+
+    @property
+    def is_population(self) -> bool:
+        """Whether all trials are trained at once, and the worse ones go on from better ones."""
+        return self.pruner in POPULATION
+
+    def _check_population(self) -> None:
+        if self.engine != "ray":
+            raise ValueError(
+                f"`engine: ray` must hold with `pruner: {self.pruner}`, but got {self.engine!r}."
+            )
+        if self.workers < self.trials:
+            raise ValueError(
+                f"a population is trained at once, so `workers` must be at least `trials`, but got "
+                f"{self.workers} for {self.trials}. Where there are fewer processors, let trials "
+                "share one: `resources: {cpu: 0.25}`."
+            )
 
 
 class Experiment(Frozen):
@@ -323,6 +352,25 @@ def check_plan(plan: Plan) -> None:
         )
     if plan.experiment.sweep.sampler == "grid":
         plan.space.grid()
+    if plan.experiment.sweep.is_population:
+        _check_mutable(plan, plan.space)
+
+
+def _check_mutable(plan: Plan, space: Space) -> None:
+    """A population searches what a training can change on its way, and nothing else."""
+    mutable = frozenset.intersection(*(load_objective(n).mutable for n in plan.objectives))
+    for name, dimension in space.root.items():
+        if name not in mutable:
+            raise ConfigError(
+                f"`pruner: {plan.experiment.sweep.pruner}` searches what may change within a "
+                f"training, {', '.join(sorted(mutable)) or 'nothing'} here, but the space has "
+                f"{name!r}. Fix it in `params:`, or use another pruner."
+            )
+        if not isinstance(dimension, FloatRange) or dimension.step or dimension.when:
+            raise ConfigError(
+                f"`pruner: {plan.experiment.sweep.pruner}` searches floats without `step` and "
+                f"`when`, but {name!r} is another kind. Make it such a range."
+            )
 
 
 def _check_names(plan: Plan) -> None:

@@ -1,10 +1,12 @@
 """What makes two trials the same trial."""
 
 import hashlib
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
 from hemaml.core.documents import canonical_json
+from hemaml.core.search import Change
 from hemaml.core.types import Frozen
 
 COMPUTES = ("core", "data", "nn", "ops", "tasks", "objectives")
@@ -19,12 +21,13 @@ def trial_key(
     split_digest: str,
     seed: int,
     files_digest: str = "",
+    schedule: Sequence[Change] = (),
 ) -> str:
     """Hex key of a trial: equal keys give equal results on one kind of device.
 
     It depends on the objective and the code it runs, the resolved parameters, the content of the
-    data and of the files that the parameters name, the split and the seed; never on workers,
-    device, engine, names or folders.
+    data and of the files that the parameters name, the split, the seed and the changes on the way;
+    never on workers, device, engine, names or folders.
     """
     identity = {
         "objective": objective,
@@ -34,6 +37,7 @@ def trial_key(
         "split": split_digest,
         "seed": seed,
         "files": files_digest,
+        "schedule": [[change.step, change.point] for change in schedule],
     }
     return hashlib.blake2b(canonical_json(identity).encode(), digest_size=16).hexdigest()
 

@@ -26,15 +26,46 @@ class Stopped(Exception):  # noqa: N818 - no error: the engine's word to end a t
 
 
 @dataclass(frozen=True, slots=True)
+class Change:
+    """Other values of mutable parameters in the middle of a training.
+
+    Attributes:
+        step: Validation after which they hold.
+        point: The whole point from then on.
+        donor: Trial whose state the training went on from; None: its own.
+    """
+
+    step: int
+    point: Point
+    donor: int | None = None
+
+
+class Exploit(Exception):  # noqa: N818 - no error: the engine's word to go on otherwise
+    """Raised inside a report of a population's trial: go on from another one's state.
+
+    Args:
+        donor: Number of that trial.
+        point: The point to go on with.
+    """
+
+    def __init__(self, donor: int, point: Point) -> None:
+        super().__init__(donor, point)
+        self.donor = donor
+        self.point = point
+
+
+@dataclass(frozen=True, slots=True)
 class Assigned:
     """One trial: its number (in the study, or among the splits of a protocol) and its point.
 
-    `seed` replaces the one that follows from the experiment's seed and the point.
+    `seed` replaces the one that follows from the experiment's seed and the point. `schedule` holds
+    the changes to make on the way: how the winner of a population is trained again.
     """
 
     number: int
     point: Point
     seed: int | None = None
+    schedule: tuple[Change, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +115,8 @@ class Event:
 
 
 Report = Callable[[int, float], None]
-"""Tells the engine a step's value of the first goal; raises `Stopped` to end the trial."""
+"""Tells the engine a step's value of the first goal; raises `Stopped` to end the trial, `Exploit`
+to let it go on from another one's state."""
 
 Evaluate = Callable[[Assigned, Report], Outcome]
 """Runs one trial. Raises only what must end the whole search (`StoreError`, `ConfigError`)."""

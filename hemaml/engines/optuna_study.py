@@ -131,7 +131,7 @@ def _pruner(sweep: Sweep) -> optuna.pruners.BasePruner:
             return optuna.pruners.SuccessiveHalvingPruner()
         case "median":
             return optuna.pruners.MedianPruner()
-        case "none":
+        case "none" | "pbt" | "pb2":
             return optuna.pruners.NopPruner()
 
 

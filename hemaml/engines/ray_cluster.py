@@ -115,6 +115,11 @@ def _check_token(nodes: Nodes) -> None:
     )
 
 
+def machines(nodes: Nodes) -> set[tuple[str, str]]:
+    """The machines that the nodes are on, by host name and address."""
+    return {(node["NodeManagerHostname"], node["NodeManagerAddress"]) for node in nodes}
+
+
 def check_shared(nodes: Nodes, *, study_storage: str, tracking_uri: str, artifacts: str) -> None:
     """Raises `ConfigError` where nodes on several machines would write to one machine's files.
 
@@ -124,10 +129,10 @@ def check_shared(nodes: Nodes, *, study_storage: str, tracking_uri: str, artifac
         tracking_uri: Of MLflow.
         artifacts: Where MLflow keeps the artifacts of a task.
     """
-    machines = {(node["NodeManagerHostname"], node["NodeManagerAddress"]) for node in nodes}
-    if len(machines) < 2:
+    num = len(machines(nodes))
+    if num < 2:
         return
-    where = f"the cluster has {len(machines)} machines and"
+    where = f"the cluster has {num} machines and"
     if not tracking_uri.startswith(("http://", "https://")):
         raise ConfigError(
             f"on more than one machine the record needs an MLflow server, but {where} "

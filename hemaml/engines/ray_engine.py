@@ -22,12 +22,19 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
-from hemaml.core.errors import StoreError
+from hemaml.core.errors import ConfigError, StoreError
 from hemaml.core.experiment import Sweep
-from hemaml.core.search import Assigned, Evaluate, Outcome, Study, Watch
+from hemaml.core.search import Assigned, Evaluate, Outcome, Stopped, Study, Watch
 from hemaml.core.space import Space
 from hemaml.engines.ledger import Ledger
-from hemaml.engines.ray_cluster import Share, connected, share_of, store_environment
+from hemaml.engines.ray_cluster import (
+    Nodes,
+    Share,
+    connected,
+    machines,
+    share_of,
+    store_environment,
+)
 from hemaml.engines.ray_schedulers import scheduler_of
 from hemaml.engines.ray_trial import RayTrial
 from hemaml.engines.workers import Died, memory_kills
@@ -55,6 +62,7 @@ def search(evaluate: Evaluate, space: Space, sweep: Sweep, study: Study, watch: 
     if ledger.at_end:
         return
     with connected(sweep) as nodes, _scratch(sweep) as folder:
+        _check_population(sweep, nodes)
         desk = _Desk(ledger, share_of(sweep, nodes))
         trainable = tune.with_parameters(
             RayTrial, evaluate=evaluate, environment=store_environment()
@@ -63,7 +71,7 @@ def search(evaluate: Evaluate, space: Space, sweep: Sweep, study: Study, watch: 
             tune.run(
                 tune.with_resources(trainable, _placement),
                 search_alg=_Asking(desk),
-                scheduler=_Winding(desk, scheduler_of(sweep, study)),
+                scheduler=_Winding(desk, scheduler_of(sweep, space, study)),
                 callbacks=[_Watching(desk)],
                 num_samples=-1,
                 reuse_actors=True,
@@ -75,6 +83,17 @@ def search(evaluate: Evaluate, space: Space, sweep: Sweep, study: Study, watch: 
             )
         finally:
             desk.end_workers()
+
+
+def _check_population(sweep: Sweep, nodes: Nodes) -> None:
+    """Raises `ConfigError` where trials could not read each other's checkpoints."""
+    num = len(machines(nodes))
+    if sweep.is_population and num > 1:
+        raise ConfigError(
+            f"`pruner: {sweep.pruner}` needs one machine, since trials go on from each other's "
+            f"checkpoints there, but the cluster has {num}. Leave the address out, or use another "
+            "pruner."
+        )
 
 
 class _Desk:
@@ -218,9 +237,11 @@ class _Winding(TrialScheduler):  # type: ignore[misc]
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         self.reported[trial.trial_id] = result
-        decision = self.scheduler.on_trial_result(tune_controller, trial, result)
+        decision = self.CONTINUE
+        with self.desk.keeping_faults():
+            decision = self.scheduler.on_trial_result(tune_controller, trial, result)
         if decision == self.STOP:
-            trial.temporary_state.ray_actor.wind_up.remote()  # is done before it goes on
+            trial.temporary_state.ray_actor.answer.remote(Stopped())  # is done before it goes on
         return str(self.CONTINUE)
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:

@@ -1,6 +1,6 @@
 """What runs inside a Ray worker: one trial, which goes on when Tune asks for its next step.
 
-A stop reaches a trial at its report, as it does in the native engine: `wind_up` makes the report
+A stop reaches a trial at its report, as it does in the native engine: `answer` makes the report
 raise `Stopped`, so that a stopped trial ends in its own words. Ray itself would kill it.
 """
 
@@ -15,14 +15,18 @@ from typing import Any
 from ray import tune
 
 from hemaml.core.errors import HemamlError
-from hemaml.core.search import Assigned, Evaluate, Stopped
+from hemaml.core.search import Assigned, Evaluate, Exploit, Stopped
 
+Word = Stopped | Exploit | None
+"""What a report raises, if anything."""
 GPU_WAIT_S = 30.0
 """A GPU whose memory is not free by then is used all the same: somebody else may have it."""
 
 
 class RayTrial(tune.Trainable):  # type: ignore[misc]
     """One trial after the other; `config` has what was assigned and its share of the machine."""
+
+    _answer: Word
 
     def setup(
         self, config: dict[str, Any], evaluate: Evaluate, environment: Mapping[str, str]
@@ -45,31 +49,35 @@ class RayTrial(tune.Trainable):  # type: ignore[misc]
 
     def step(self) -> dict[str, Any]:
         """Lets the trial go on to its next report or its end."""
-        self._go_on.put(self._is_wanted)
+        self._go_on.put(self._answer)
+        self._answer = None
         said = self._said.get()
         if isinstance(said, BaseException):
             raise said
         return said
 
-    def wind_up(self) -> None:
-        """Lets the trial's latest report raise `Stopped` once it goes on."""
-        self._is_wanted = False
+    def answer(self, word: Word) -> None:
+        """Lets the trial's latest report raise this once it goes on."""
+        self._answer = word
 
     def _begin(self, config: dict[str, Any]) -> None:
-        self._is_wanted = True
-        self._go_on: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        self._answer = None
+        self._go_on: queue.SimpleQueue[Word] = queue.SimpleQueue()
         self._said: queue.SimpleQueue[dict[str, Any] | BaseException] = queue.SimpleQueue()
         take_share(config["cpu"], config["gpu"])
         arguments = (config["assigned"], self._go_on, self._said)
         threading.Thread(target=self._run, args=arguments, daemon=True).start()
 
     def _run(
-        self, assigned: Assigned, go_on: "queue.SimpleQueue[bool]", said: "queue.SimpleQueue[Any]"
+        self,
+        assigned: Assigned,
+        go_on: "queue.SimpleQueue[Word]",
+        said: "queue.SimpleQueue[Any]",
     ) -> None:
         def report(step: int, value: float) -> None:
             said.put({"step": step + 1, "value": value})  # Ray's schedulers count from 1
-            if not go_on.get():
-                raise Stopped
+            if (word := go_on.get()) is not None:
+                raise word
 
         go_on.get()
         try:
