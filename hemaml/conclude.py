@@ -9,7 +9,6 @@ from hemaml.core.experiment import Plan
 from hemaml.core.search import Assigned, Change, Ending, Study
 from hemaml.core.seeding import derive_seed
 from hemaml.core.tracker import Record, Run
-from hemaml.core.types import Point
 from hemaml.engines.optuna_engine import Searched, ranked
 from hemaml.engines.study_figures import study_figures
 from hemaml.engines.workers import evaluate_all
@@ -46,15 +45,25 @@ def winner_of(plan: Plan, trials: Sequence[Searched]) -> Searched | None:
     return next(iter(ranked(front, plan.goals[0].direction)), None)
 
 
-def confirm(job: Job, run: Run, winner: Searched) -> list[Record]:
+def course_of(job: Job, winner: Searched | None) -> list[Change]:
+    """The point that the winner's training began with, then each change on the way.
+
+    In a population it may have begun in another trial. Empty without a winner.
+    """
+    if winner is None:
+        return []
+    found = lineage(job.tracker, job.tracker.get(winner.run_id))
+    return found or [Change(-1, winner.point)]
+
+
+def confirm(job: Job, run: Run, course: Sequence[Change]) -> list[Record]:
     """Retrains the winner over seeds that the search did not see; the runs that finished.
 
     Where its values changed on the way, they change at the same validations again.
     """
     settings_of = job.plan.experiment.sweep
     num, seed = settings_of.confirm_seeds, job.plan.experiment.seed
-    found = lineage(job.tracker, job.tracker.get(winner.run_id))
-    begin, *changes = found or [Change(-1, winner.point)]
+    begin, *changes = course
     trials = [
         Assigned(i, begin.point, derive_seed(seed, "confirm", i), tuple(changes))
         for i in range(num)
@@ -79,6 +88,7 @@ def conclude(
     run: Run,
     trials: Sequence[Searched],
     winner: Searched | None,
+    course: Sequence[Change],
     confirmed: Mapping[str, tuple[float, float]],
 ) -> None:
     """Writes the answer into the sweep's run: metrics, figures, description."""
@@ -90,10 +100,8 @@ def conclude(
     spread = {f"{name}_std": d for name, (_, d) in confirmed.items() if _varies(name)}
     run.log_metrics({name: mean for name, (mean, _) in confirmed.items()} | spread)
     best: dict[str, object] = {}
-    point: Point = {}
+    point = told_values(course)
     if winner is not None:  # tags, since a resumed sweep may find a better one
-        found = lineage(job.tracker, job.tracker.get(winner.run_id))
-        point = {**winner.point, **told_values(found)}
         best = {"best_trial": winner.number, "best_run": winner.run_id}
         best |= {"objective": job.plan.at(winner.point).experiment.objective}
         best |= {f"best.{name}": point.get(name, "") for name in job.plan.space or ()}

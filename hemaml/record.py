@@ -313,19 +313,23 @@ def lineage(tracker: Tracker, record: Record) -> list[Change]:
     return [Change(**change) for change in json.loads(tracker.read_text(record.id, SCHEDULE))]
 
 
-def told_values(changes: Sequence[Change]) -> dict[str, str]:
-    """Each changed parameter as in `0.02, 0.0167 after validation 3`; validations count from 0."""
-    names = changes[0].point if changes else ()
-    if len(changes) > MANY_CHANGES:
-        first, last, num = changes[0].point, changes[-1].point, len(changes) - 1
-        return {n: f"{first[n]:.4g} to {last[n]:.4g} in {num} changes" for n in names}
+def told_values(course: Sequence[Change]) -> Point:
+    """A point; a parameter that changes is told as in `0.02, 0.0167 after validation 3`.
+
+    Validations count from 0. Empty for no course.
+    """
+    if len(course) < 2:
+        return dict(course[0].point) if course else {}
+    first, last, num = course[0].point, course[-1].point, len(course) - 1
+    if num > MANY_CHANGES:
+        return {n: f"{first[n]:.4g} to {last[n]:.4g} in {num} changes" for n in first}
     return {
         name: ", ".join(
             f"{change.point[name]:.4g}"
             + (f" after validation {change.step}" if change.step >= 0 else "")
-            for change in changes
+            for change in course
         )
-        for name in names
+        for name in first
     }
 
 

@@ -115,7 +115,8 @@ def params_of(tracker: MlflowTracker, record: Record) -> Mapping[str, str]:
     Those that changed on the way are told with their changes.
     """
     trained = record if record.params else tracker.get(record.tags["model_run"])
-    return {**trained.params, **told_values(lineage(tracker, trained))}
+    changed = told_values(lineage(tracker, trained))
+    return {**trained.params, **{name: str(value) for name, value in changed.items()}}
 
 
 def _score_tags(plan: Plan, metrics: Mapping[str, float]) -> dict[str, object]:

@@ -13,20 +13,20 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hemaml.conclude import conclude, confirm, record_the_killed, winner_of
+from hemaml.conclude import conclude, confirm, course_of, record_the_killed, winner_of
 from hemaml.core import settings
 from hemaml.core.documents import override
 from hemaml.core.errors import ConfigError
 from hemaml.core.experiment import Plan, load_experiment, plan_from
 from hemaml.core.notify import notify
 from hemaml.core.provenance import this_process
-from hemaml.core.search import Event, Study, Watch
+from hemaml.core.search import Change, Event, Study, Watch
 from hemaml.core.tracker import Run
 from hemaml.core.types import Point
 from hemaml.data.splits import split_digest, split_record
 from hemaml.engines import SHARED, search_of
 from hemaml.engines.optuna_engine import Searched, searched
-from hemaml.engines.optuna_study import open_storage
+from hemaml.engines.optuna_study import open_storage, sampler_of
 from hemaml.job import Job
 from hemaml.notes import sweep_note
 from hemaml.overview import described, sweep_pages
@@ -44,6 +44,7 @@ from hemaml.record import (
     run_tags,
     stored_plan,
     summary,
+    told_values,
     unfinished_sweep,
 )
 from hemaml.registering import log_winner
@@ -65,7 +66,9 @@ class SweepResult:
         run_id: Its run in the tracking store.
         link: A view of its trials in the MLflow UI.
         plan: The experiment and its space.
-        best: The winner's point, or None where no trial finished.
+        best: The winner's point, or None where no trial finished; of a population, what its
+            training began with.
+        changes: Of a population: what changed on the winner's way, and when.
         values: The winner's values of the goals on validation, from the search (one seed).
         confirmed: Metric to (mean, standard deviation) over the confirmation seeds.
         searched: Every trial of the search.
@@ -76,6 +79,7 @@ class SweepResult:
     link: str
     plan: Plan
     best: Point | None
+    changes: Sequence[Change]
     values: tuple[float, ...]
     confirmed: Mapping[str, tuple[float, float]]
     searched: Sequence[Searched]
@@ -194,11 +198,12 @@ class OpenSweep:
         trials = searched(self.study)
         record_the_killed(job, self.run, trials)
         winner = winner_of(plan, trials)
+        course = course_of(job, winner)
         if winner and plan.experiment.sweep.confirm_seeds:
-            watch(Event("confirming", plan.experiment.sweep.confirm_seeds, winner.point))
-        seeds = confirm(job, self.run, winner) if winner else []
+            watch(Event("confirming", plan.experiment.sweep.confirm_seeds, told_values(course)))
+        seeds = confirm(job, self.run, course) if winner else []
         confirmed = mean_and_deviation([summary(record) for record in seeds])
-        conclude(job, self.study, self.run, trials, winner, confirmed)
+        conclude(job, self.study, self.run, trials, winner, course, confirmed)
         log_pictures(self.run, study_pictures(job.tracker.get(self.run.id)), "figures")
         if seeds:
             assert winner is not None
@@ -212,7 +217,8 @@ class OpenSweep:
             run_id=self.run.id,
             link=f"{ui_address(settings.tracking_uri())}/{view}",
             plan=plan,
-            best=winner.point if winner else None,
+            best=course[0].point if winner else None,
+            changes=course[1:],
             values=winner.values if winner else (),
             confirmed=confirmed,
             searched=trials,
@@ -240,6 +246,7 @@ def open_sweep(
     _check_cluster(job)
     study = study_of(job, _earlier_studies(job) if warm_start else ())
     open_storage(study.storage)  # fails, if it does, before anything is recorded
+    sampler_of(plan.experiment.sweep, seed=0)  # likewise
     run = _open_run(job, study)
     return OpenSweep(job.but(parent=run.id), study, run)
 

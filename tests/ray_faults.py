@@ -2,7 +2,8 @@
 
     python ray_faults.py FAULTS [SWEEP]
 
-FAULTS are joined by +: worker, node (each killed), hang. `sweep.id` names the sweep once it has
+FAULTS are joined by +: worker, node (each killed), hang, or none, or population, which is no fault
+but trains three trials as one. `sweep.id` names the sweep once it has
 begun. With an id, it goes on with that sweep.
 """
 
@@ -107,6 +108,9 @@ def main(joined, sweep_id=None):
     if "hang" in faults:
         settings["trial_hours"] = LIMIT_S / 3600
     document = {**stub.EXPERIMENT, "sweep": {**stub.EXPERIMENT["sweep"], **settings}}
+    if "population" in faults:
+        document["params"] = {"epochs": 30}
+        document["sweep"] |= {"pruner": "pbt", "trials": 3, "workers": 3, "resources": {"cpu": 0.5}}
     opened = reopen_sweep(sweep_id) if sweep_id else open_sweep(plan_from(document, stub.SPACE))
     Path("sweep.id").write_text(opened.id)
     opened.search(Harm(faults, cluster, node))

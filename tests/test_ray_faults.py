@@ -50,17 +50,19 @@ def trials():
     return searched(study)
 
 
-def check_nothing_is_lost(*, failed=()):
+def check_nothing_is_lost(*, failed=(), num=8):
     findings = examine_sweep(sweep_id())
     assert {f.state for f in findings} == {"ok"}, findings
     found = trials()
-    assert [t.number for t in found] == list(range(8))
+    assert [t.number for t in found] == list(range(num))
     assert [t.number for t in found if t.ending != "finished"] == list(failed)
-    parent = find_sweep(sweep_id())
-    runs = MlflowTracker(f"sqlite:///{Path.cwd()}/mlruns/mlflow.db", "stub")
-    runs = runs.find({}, parent=parent.id)
-    assert parent.status == "FINISHED"
-    assert Counter(run.tags["trial"] for run in runs) == Counter(str(n) for n in range(8))
+    assert find_sweep(sweep_id()).status == "FINISHED"
+    assert Counter(run.tags["trial"] for run in runs()) == Counter(str(n) for n in range(num))
+
+
+def runs():
+    tracker = MlflowTracker(f"sqlite:///{Path.cwd()}/mlruns/mlflow.db", "stub")
+    return tracker.find({}, parent=find_sweep(sweep_id()).id)
 
 
 @pytest.fixture(autouse=True)
@@ -94,3 +96,23 @@ def _finished():
         return {}
     found = {t.number: t.run_id for t in trials() if t.ending == "finished"}
     return found if len(found) > 1 else {}
+
+
+def test_a_population_goes_on_from_what_its_trials_took_over_before_a_kill_of_the_driver():
+    process = start("population")
+    deadline = time.monotonic() + LATE_S
+    while not (changed := _changed()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert changed and not _finished()
+    end(start("population", sweep_id()))
+    check_nothing_is_lost(num=3)
+    assert all(_changed().get(number, 0) >= times for number, times in changed.items())
+
+
+def _changed():
+    """Trial to how often its values have changed on the way, of those that have."""
+    if not Path("sweep.id").exists():
+        return {}
+    return {run.tags["trial"]: int(run.tags["changes"]) for run in runs() if "changes" in run.tags}

@@ -121,7 +121,8 @@ def sweep(
 
 
 def _print_result(result: Any) -> None:
-    from hemaml.record import find_sweep
+    from hemaml.core.search import Change
+    from hemaml.record import find_sweep, told_values
     from hemaml.report import study_tables
 
     frame = result.trials()
@@ -140,7 +141,8 @@ def _print_result(result: Any) -> None:
         print_table(list(table.columns), [list(row) for row in table.rows], title=table.title)
         print(table.note)
     print_scores("Winner, over seeds", result.confirmed, result.plan.experiment.paper)
-    print(f"winner: {' '.join(f'{k}={cell(v)}' for k, v in result.best.items())}")
+    winner = told_values([Change(-1, result.best), *result.changes])
+    print(f"winner: {' '.join(f'{k}={cell(v)}' for k, v in winner.items())}")
     print(f"look at it with `hemaml ui` at {result.link}")
 
 

@@ -21,7 +21,7 @@ OBJECTIVE, SEED = "objective", "seed"
 number that only draws other seeds, so that one point is trained several times."""
 MEASURED = "explain/"
 """What names of numbers begin with that are measured of a kept model."""
-Sampler = Literal["tpe", "gp", "cmaes", "random", "grid", "nsga2"]
+Sampler = Literal["tpe", "gp", "cmaes", "bohb", "random", "grid", "nsga2"]
 Pruner = Literal["hyperband", "asha", "median", "pbt", "pb2", "none"]
 POPULATION = ("pbt", "pb2")
 """Pruners that end no trial, but let the worse ones go on from the state of better ones."""
@@ -146,8 +146,10 @@ class Sweep(Frozen):
                 f"`pruner: none` must hold with several goals, but got {self.pruner!r}: "
                 "Optuna cannot compare unfinished trials on several metrics."
             )
-        if len(self.goals) > 1 and self.sampler == "cmaes":
-            raise ValueError("`sampler: cmaes` takes one goal; with several use tpe, gp or nsga2.")
+        if len(self.goals) > 1 and self.sampler in ("cmaes", "bohb"):
+            raise ValueError(
+                f"`sampler: {self.sampler}` takes one goal; with several use tpe, gp or nsga2."
+            )
         if len(self.goals) > 1 and self.patience is not None:
             raise ValueError("`patience` needs one goal, since a front has no best trial.")
         if self.is_population:

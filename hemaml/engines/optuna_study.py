@@ -40,7 +40,7 @@ def open_study(space: Space, sweep: Sweep, study: Study) -> optuna.Study:
         pruner=_pruner(sweep),
     )
     # A sampler seeded alike would suggest after a resume what it suggested at the start.
-    opened.sampler = _sampler(sweep, derive_seed(study.seed, "sampler", len(opened.trials)))
+    opened.sampler = sampler_of(sweep, derive_seed(study.seed, "sampler", len(opened.trials)))
     if READY in opened.user_attrs:
         return opened
     lent_before = {trial.user_attrs.get(LENT) for trial in opened.trials}
@@ -109,7 +109,8 @@ def _lend(trial: FrozenTrial, name: str) -> FrozenTrial:
     )
 
 
-def _sampler(sweep: Sweep, seed: int) -> BaseSampler:
+def sampler_of(sweep: Sweep, seed: int) -> BaseSampler:
+    """The sampler by its name. Raises `ConfigError` where its package is not installed."""
     match sweep.sampler:
         case "tpe":
             return optuna.samplers.TPESampler(seed=seed)
@@ -117,10 +118,23 @@ def _sampler(sweep: Sweep, seed: int) -> BaseSampler:
             return optuna.samplers.GPSampler(seed=seed)
         case "cmaes":
             return optuna.samplers.CmaEsSampler(seed=seed)
+        case "bohb":
+            return _bohb(seed)
         case "nsga2":
             return optuna.samplers.NSGAIISampler(seed=seed)
         case "random" | "grid":  # a grid's points wait in the queue
             return optuna.samplers.RandomSampler(seed=seed)
+
+
+def _bohb(seed: int) -> BaseSampler:
+    try:
+        from hemaml.engines.bohb import BohbSampler
+    except ImportError as error:
+        raise ConfigError(
+            f"`sampler: bohb` needs hpbandster and ConfigSpace, but {error}. Install them by "
+            "`pip install 'hemaml[bohb]'`, which compiles a part, or take `sampler: tpe`."
+        ) from error
+    return BohbSampler(seed)
 
 
 def _pruner(sweep: Sweep) -> optuna.pruners.BasePruner:

@@ -239,6 +239,31 @@ def test_a_resumed_fit_ends_like_one_that_never_stopped(name, index):
             np.testing.assert_array_equal(one, other)
 
 
+MUTABLE = [(name, p) for name in objective_names() for p in sorted(load_objective(name).mutable)]
+
+
+@pytest.mark.parametrize(("name", "parameter"), MUTABLE)
+def test_what_may_change_on_resume_takes_effect_there(name, parameter):
+    objective = load_objective(name)
+    assert any(changes_the_rest(name, index, parameter) for index in range(len(objective.examples)))
+
+
+def changes_the_rest(name, index, parameter):
+    """Whether the training after a first step ends otherwise with half the value, or with 1/2."""
+    objective, params = open_case(name, index)
+    _, states, _ = fitted(name, index)
+    values = params.model_dump(by_alias=True)
+    other = objective.params.model_validate(values | {parameter: values[parameter] / 2 or 0.5})
+    rest = list(
+        objective.fit(other, fold_of(objective.task.name), Context(seed=0, state=states[0]))
+    )
+    return bool(rest) and not equal(rest[-1].state()["network"], states[-1]["network"])
+
+
+def equal(one, other):
+    return all(torch.equal(one[key], other[key]) for key in one)
+
+
 @pytest.mark.parametrize(("name", "index"), CASES)
 def test_the_cache_changes_nothing(name, index, tmp_path):
     objective, params = open_case(name, index)

@@ -26,6 +26,6 @@ objective = fine_tuning(
     Params,
     num_classes=NUM_CLASSES,
     examples=(
-        {"weights": "none", "size": 32, "epochs": 1, "batch_size": 4, "label_smoothing": 0.1},
+        {"weights": "none", "size": 32, "epochs": 2, "batch_size": 4, "label_smoothing": 0.1},
     ),
 )
