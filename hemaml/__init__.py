@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from hemaml.evaluate import evaluate
     from hemaml.explaining import explain_images
     from hemaml.promote import promote, rollback
-    from hemaml.record import recorded_point, sweep_records
+    from hemaml.record import recorded_course, recorded_point, sweep_records
     from hemaml.registering import models
     from hemaml.report import report
     from hemaml.reproduce import reproduce
@@ -43,6 +43,7 @@ _HOMES = {
     "promote": "hemaml.promote",
     "read_dataset": "hemaml.data.reading",
     "reader_names": "hemaml.data.reading",
+    "recorded_course": "hemaml.record",
     "recorded_point": "hemaml.record",
     "report": "hemaml.report",
     "reproduce": "hemaml.reproduce",
@@ -71,6 +72,7 @@ __all__ = [
     "promote",
     "read_dataset",
     "reader_names",
+    "recorded_course",
     "recorded_point",
     "report",
     "reproduce",

@@ -34,7 +34,7 @@ from hemaml.core.experiment import Plan, load_experiment
 from hemaml.core.objective import Model, Objective
 from hemaml.core.predictions import Answers
 from hemaml.core.provenance import is_gone, this_process
-from hemaml.core.search import Assigned, Outcome, Report
+from hemaml.core.search import Assigned, Change, Outcome, Report
 from hemaml.core.seeding import derive_seed
 from hemaml.core.task import Task
 from hemaml.core.tracker import Record, Run, Tracker
@@ -100,6 +100,7 @@ def evaluate(
     *,
     overrides: Sequence[str] = (),
     point: Point | None = None,
+    changes: Sequence[Change] = (),
     splits: int | None = None,
     seed: int = 0,
     workers: int = 1,
@@ -111,6 +112,7 @@ def evaluate(
         experiment: A path or a loaded plan; its fixed parameters complete the point.
         overrides: `key=value` pairs, as `--set` takes them.
         point: The chosen point; default: the experiment's fixed parameters alone.
+        changes: What changes on the way, as of a population's winner.
         splits: Number of outer splits; default: 5 random ones, or one for each official fold where
             the experiment has `folds: official`.
         seed: Of the random splits, and of the validation parts.
@@ -133,7 +135,9 @@ def evaluate(
         tags={"protocol.paper": "true"},
     )
     trials = [
-        Assigned(i, point or {}, derive_seed(plan.experiment.seed, "outer", seed, i))
+        Assigned(
+            i, point or {}, derive_seed(plan.experiment.seed, "outer", seed, i), tuple(changes)
+        )
         for i in range(len(job.outer_splits))
     ]
     key = _key(job, trials)

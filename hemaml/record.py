@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from statistics import fmean, stdev
@@ -19,6 +20,7 @@ from hemaml.core.experiment import Plan, plan_from
 from hemaml.core.objective import objective_names
 from hemaml.core.provenance import environment, git_state, is_gone, this_process
 from hemaml.core.search import Change, Ending
+from hemaml.core.space import Scalar
 from hemaml.core.tracker import Record, Run, Tracker, is_registered
 from hemaml.core.types import Point
 from hemaml.data.splits import is_leaky, split_digest, split_kind
@@ -318,19 +320,21 @@ def told_values(course: Sequence[Change]) -> Point:
 
     Validations count from 0. Empty for no course.
     """
-    if len(course) < 2:
-        return dict(course[0].point) if course else {}
-    first, last, num = course[0].point, course[-1].point, len(course) - 1
-    if num > MANY_CHANGES:
-        return {n: f"{first[n]:.4g} to {last[n]:.4g} in {num} changes" for n in first}
-    return {
-        name: ", ".join(
-            f"{change.point[name]:.4g}"
-            + (f" after validation {change.step}" if change.step >= 0 else "")
-            for change in course
-        )
-        for name in first
-    }
+    return (
+        {name: _told([(c.step, c.point[name]) for c in course]) for name in course[0].point}
+        if course
+        else {}
+    )
+
+
+def _told(values: Sequence[tuple[int, Scalar]]) -> Scalar:
+    (_, first), *changes = values
+    if all(value == first for _, value in changes):
+        return first
+    if len(changes) > MANY_CHANGES:
+        return f"{first:.4g} to {changes[-1][1]:.4g} in {len(changes)} changes"
+    told = [f"{value:.4g} after validation {step}" for step, value in changes]
+    return ", ".join([f"{first:.4g}", *told])
 
 
 def recorded_point(
@@ -342,6 +346,29 @@ def recorded_point(
 ) -> Point:
     """The parameters of a sweep's winner or of a run, as a point of the plan's objective.
 
+    See `recorded_course`.
+
+    Raises:
+        ConfigError: Likewise, and where the values changed on the way.
+    """
+    course = recorded_course(plan, sweep_id=sweep_id, run_id=run_id, keep=keep)
+    if len(course) > 1:
+        raise ConfigError(
+            f"a point has one value a parameter, but those of {sweep_id or run_id} changed on the "
+            f"way, as its {SCHEDULE} tells. Take `recorded_course`, which has the changes."
+        )
+    return course[0].point
+
+
+def recorded_course(
+    plan: Plan,
+    *,
+    sweep_id: str | None = None,
+    run_id: str | None = None,
+    keep: Sequence[str] = (),
+) -> list[Change]:
+    """The parameters of a sweep's winner or of a run, and each change of them on the way.
+
     Args:
         plan: What the point is for.
         sweep_id: A sweep that has a winner; or
@@ -350,8 +377,7 @@ def recorded_point(
 
     Raises:
         UnknownName: No such sweep.
-        ConfigError: The sweep has no winner yet, the run no parameters or another objective, or its
-            values changed on the way.
+        ConfigError: The sweep has no winner yet, the run no parameters or another objective.
     """
     if sweep_id is not None:
         run_id = find_sweep(sweep_id).tags.get("best_run")
@@ -360,12 +386,6 @@ def recorded_point(
     assert run_id is not None
     tracker = MlflowTracker(settings.tracking_uri(), plan.experiment.task)
     record = tracker.get(run_id)
-    if CHANGES in record.tags:
-        raise ConfigError(
-            f"a point has one value a parameter, but those of the run {run_id} changed on the way, "
-            f"as its {SCHEDULE} tells. Set the values by hand, or take a sweep without "
-            "`pruner: pbt` or `pb2`."
-        )
     if record.tags.get("objective") not in plan.objectives:
         raise ConfigError(
             f"a point belongs to one objective, {' or '.join(plan.objectives)} here, but the run "
@@ -375,4 +395,9 @@ def recorded_point(
         raise ConfigError(
             f"a run's point is in its parameters, but {run_id!r} has none. Name the run of a trial."
         )
-    return {n: yaml.safe_load(text) for n, text in record.params.items() if n not in keep}
+    point = {n: yaml.safe_load(text) for n, text in record.params.items()}
+    course = lineage(tracker, record) or [Change(-1, {})]
+    return [
+        replace(change, point={n: v for n, v in (point | change.point).items() if n not in keep})
+        for change in course
+    ]

@@ -280,8 +280,8 @@ class Training:
         """The values that change on the way, as points of curves."""
         if not self.job.is_population and not self.to_come and len(self.lineage) == 1:
             return {}
-        searched = self.lineage[-1].point.items()
-        return {f"params/{name}": v for name, v in searched if isinstance(v, float)}
+        now, mutable = self.lineage[-1].point.items(), self.job.plan.objective.mutable
+        return {f"params/{n}": v for n, v in now if n in mutable and isinstance(v, float)}
 
     @staticmethod
     def _lineage_of(checkpoint: Checkpoint | None) -> list[Change]:

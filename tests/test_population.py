@@ -17,7 +17,7 @@ from hemaml.core.errors import ConfigError
 from hemaml.core.experiment import plan_from
 from hemaml.core.search import Assigned, Change, Exploit
 from hemaml.doctor import examine_sweep
-from hemaml.record import lineage, open_job, recorded_point, told_values
+from hemaml.record import lineage, open_job, recorded_course, recorded_point, told_values
 from hemaml.tracking.mlflow_tracker import MlflowTracker
 from hemaml.trial import key_of, run_trial
 
@@ -240,6 +240,10 @@ def test_a_population_improves_and_its_winner_is_trained_again_as_it_was(
     assert any(t.values[0] > alone[t.number] + 0.1 for t in result.searched)
     with pytest.raises(ConfigError, match="changed on the way, as its schedule.json tells"):
         recorded_point(result.plan, run_id=changed[0].id)
+    course = recorded_course(result.plan, run_id=changed[0].id)
+    evaluated = hemaml.evaluate(plan(stub), point=course[0].point, changes=course[1:], splits=1)
+    (split,) = tracker.find({"kind": "split"}, parent=evaluated.run_id)
+    assert values(tracker, split)[1:] == [(c.step, c.point) for c in course[1:]]
     sweep = tracker.get(result.run_id)
     (confirmed,) = tracker.find({"kind": "confirm"}, parent=result.run_id)
     winner = tracker.get(sweep.tags["best_run"])
@@ -250,3 +254,11 @@ def test_a_population_improves_and_its_winner_is_trained_again_as_it_was(
 
 def values(tracker, run):
     return [(change.step, change.point) for change in lineage(tracker, run)]
+
+
+def test_a_course_is_told_where_it_changes():
+    course = [Change(-1, {"lr": 0.02, "conv": "gin"}), Change(3, {"lr": 0.0167, "conv": "gin"})]
+    assert told_values(course) == {"lr": "0.02, 0.0167 after validation 3", "conv": "gin"}
+    assert told_values(course[:1]) == {"lr": 0.02, "conv": "gin"}
+    many = [Change(step - 1, {"lr": 0.01 + step / 1000}) for step in range(20)]
+    assert told_values(many) == {"lr": "0.01 to 0.029 in 19 changes"}

@@ -161,15 +161,23 @@ def evaluate(
 ) -> None:
     """Score a chosen point on the test parts of a paper's protocol, each once."""
     import hemaml
+    from hemaml.core.search import Change
     from hemaml.notes import told
-    from hemaml.record import recorded_point
+    from hemaml.record import recorded_course
 
     plan = hemaml.load_experiment(experiment, set_ or [])
-    point = None
+    course = [Change(-1, {})]
     if sweep_id or run_id:
         keep = [text.partition("=")[0].removeprefix("params.") for text in set_ or []]
-        point = recorded_point(plan, sweep_id=sweep_id, run_id=run_id, keep=keep)
-    result = hemaml.evaluate(plan, point=point, splits=splits, seed=seed, workers=workers)
+        course = recorded_course(plan, sweep_id=sweep_id, run_id=run_id, keep=keep)
+    result = hemaml.evaluate(
+        plan,
+        point=course[0].point,
+        changes=course[1:],
+        splits=splits,
+        seed=seed,
+        workers=workers,
+    )
     title = f"Test parts of {len(result.splits)} outer splits"
     print_scores(title, result.scores, result.paper, result.intervals)
     if result.pooled:

@@ -63,6 +63,7 @@ def load_checkpoint(path: Path) -> Checkpoint | None:
     """The checkpoint at `path`, or None where there is none."""
     import torch
 
-    if not path.is_file():
+    try:
+        return Checkpoint(**torch.load(path, map_location="cpu", weights_only=True))
+    except FileNotFoundError:  # also where its trial ends at this moment
         return None
-    return Checkpoint(**torch.load(path, map_location="cpu", weights_only=True))
