@@ -4,6 +4,7 @@ import json
 import sys
 import time
 from copy import deepcopy
+from types import SimpleNamespace
 
 import pytest
 import ray
@@ -16,7 +17,9 @@ from hemaml.core.checkpoint import load_checkpoint
 from hemaml.core.errors import ConfigError
 from hemaml.core.experiment import plan_from
 from hemaml.core.search import Assigned, Change, Exploit
+from hemaml.core.space import Space
 from hemaml.doctor import examine_sweep
+from hemaml.engines.ray_population import Pb2, Pbt
 from hemaml.record import lineage, open_job, recorded_course, recorded_point, told_values
 from hemaml.tracking.mlflow_tracker import MlflowTracker
 from hemaml.trial import key_of, run_trial
@@ -196,6 +199,53 @@ def test_members_leave_checkpoints_that_others_can_read_at_their_report(job, stu
     assert [seen[i] for i in range(7)] == [None, None, 2, 2, 2, 5, 5]
 
 
+class Member:
+    """A trial as Ray's schedulers see it; keeps what it is told."""
+
+    status = "RUNNING"
+    experiment_tag = ""
+
+    def __init__(self, number, point):
+        self.config = {"assigned": Assigned(number, point)}
+        self.told = []
+        self.temporary_state = SimpleNamespace(
+            ray_actor=SimpleNamespace(answer=SimpleNamespace(remote=self.told.append))
+        )
+
+    def is_finished(self):
+        return False
+
+
+@pytest.mark.parametrize("kind", [Pbt, Pb2])
+def test_the_worst_quarter_is_told_to_go_on_from_the_best(kind):
+    space = Space.model_validate(
+        {
+            "lr": {"type": "float", "low": 1e-4, "high": 1e-1, "log": True},
+            "lambda": {"type": "float", "low": 0, "high": 2},
+        }
+    )
+    told = {"time_attr": "step", "metric": "value", "mode": "max"}
+    scheduler = kind(space, **told, perturbation_interval=2)
+    members = [Member(n, {"lr": 10 ** (-n - 1), "lambda": n / 2}) for n in range(4)]
+    others = SimpleNamespace(get_trials=lambda: members, search_alg=None)
+    for member in members:
+        scheduler.on_trial_add(others, member)
+    for step in range(1, 13):
+        for number, member in enumerate(members):
+            result = {"step": step, "value": step * (10 - number)}
+            assert scheduler.on_trial_result(others, member, result) == "CONTINUE"
+        if step == 2:
+            for member in members:
+                member.told.clear()  # by then not all could be compared
+    assert not any(member.told for member in members[:3])
+    last = members[3].told
+    assert len(last) == 5  # at every second step from the fourth on
+    assert {exploit.donor for exploit in last} == {0}
+    assert len({exploit.point["lr"] for exploit in last}) > 1
+    for exploit in last:
+        assert space.coerce(exploit.point) == exploit.point
+
+
 def run_member(job, assigned, report):
     """In a worker: none takes a step before all do, as of trainings that last."""
     know_the_stub()
@@ -214,16 +264,15 @@ def run_member(job, assigned, report):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("pruner", ["pbt", "pb2"])
 def test_a_population_improves_and_its_winner_is_trained_again_as_it_was(
-    stub, local_ray, monkeypatch, pruner
+    stub, local_ray, monkeypatch
 ):
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
     ray.cloudpickle.register_pickle_by_value(sys.modules[know_the_stub.__module__])
     monkeypatch.setattr(sys.modules["hemaml.sweep"], "run_trial", run_member)
     monkeypatch.setattr(conclude, "study_figures", lambda study, plan: [])
     first = [{"x": x} for x in (0.4, 0.9, 0.95, 1.0)]
-    result = hemaml.sweep(plan(stub, pruner=pruner, first=first, params={"epochs": 24}))
+    result = hemaml.sweep(plan(stub, first=first, params={"epochs": 24}))
     tracker = MlflowTracker(settings.tracking_uri(), "stub")
     assert {f.what: f.state for f in examine_sweep(result.id) if f.state != "ok"} == {}
     assert [trial.ending for trial in result.searched] == ["finished"] * MEMBERS
