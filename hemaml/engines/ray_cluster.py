@@ -3,6 +3,8 @@
 import logging
 import math
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -71,14 +73,15 @@ def start(*, num_cpus: int, num_gpus: int | None = None) -> None:
         num_gpus: Likewise; default: as many as there are.
     """
     _listen(everywhere=False)
-    ray.init(
-        address="local",
-        num_cpus=num_cpus,
-        num_gpus=num_gpus,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-    )
+    with _own_signals():
+        ray.init(
+            address="local",
+            num_cpus=num_cpus,
+            num_gpus=num_gpus,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
 
 
 def join(address: str) -> None:
@@ -90,7 +93,8 @@ def join(address: str) -> None:
     """
     _listen(everywhere=True)
     try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        with _own_signals():
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ImportError, RuntimeError, ValueError, RayError) as error:
         raise StoreError(
             f"a Ray cluster must answer at `address`, but {address!r} gave: {_first_line(error)} "
@@ -101,6 +105,17 @@ def join(address: str) -> None:
     except ConfigError:
         ray.shutdown()
         raise
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """Keeps SIGTERM with the process: Ray would end at once, and a sweep's record stay open."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 def _check_token(nodes: Nodes) -> None:
