@@ -4,7 +4,7 @@ BIN := .venv/bin
 AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo --non-interactive)
 DEMO := $(if $(HEMAML_DATA),smgnn,smgnn_smears)
 
-.PHONY: demo test bench install bohb browser database clean
+.PHONY: demo test bench stack install bohb browser database clean
 demo: .venv/installed  ## a sweep with its results in MLflow; real images where HEMAML_DATA is set
 	$(BIN)/hemaml sweep experiments/wbc_segmentation/$(DEMO).yaml --trials 8 --workers 2
 
@@ -15,6 +15,9 @@ test: .venv/installed bohb browser database  ## all checks
 
 bench: .venv/installed  ## timings, as ratios against peers in the same run
 	$(BIN)/python -m pytest tests/benchmarks -s
+
+stack: .venv/installed database  ## PostgreSQL, MLflow with users, Ray and optuna-dashboard; Ctrl-C ends them
+	$(BIN)/python docker/stack.py $(or $(FOLDER),mlruns/stack)
 
 install: .venv/installed
 .venv/installed: pyproject.toml docker/constraints.txt

@@ -21,6 +21,7 @@ from hemaml.core.experiment import Sweep
 LOCAL_ONLY = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 """Where it is 0, Ray's servers listen on the loopback address; elsewhere they do on all."""
 
+LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 ANSWER_S = 300.0
 """What a node may take to read a data set and say what it found."""
 Nodes = list[dict[str, Any]]
@@ -91,7 +92,8 @@ def join(address: str) -> None:
         StoreError: None answers there, or not to us.
         ConfigError: Other machines can reach it, and it need not be asked with a token.
     """
-    _listen(everywhere=True)
+    host = address.removeprefix("ray://").rpartition(":")[0]
+    _listen(everywhere=host not in LOOPBACK)  # else Ray would ask for it at another address
     try:
         with _own_signals():
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
@@ -121,7 +123,7 @@ def _own_signals() -> Iterator[None]:
 def _check_token(nodes: Nodes) -> None:
     """Whoever reaches Ray's ports can run code as us: on a network it must ask for a token."""
     names = {node["NodeManagerAddress"] for node in nodes}
-    if names <= {"127.0.0.1", "::1"} or os.environ.get("RAY_AUTH_MODE", "").lower() == "token":
+    if names <= LOOPBACK or os.environ.get("RAY_AUTH_MODE", "").lower() == "token":
         return
     raise ConfigError(
         "a Ray cluster that other machines can reach must ask for a token, but the one at "

@@ -1,0 +1,180 @@
+"""The served stack on this machine, without containers: `make stack`.
+
+PostgreSQL, an MLflow server with users, a Ray head and optuna-dashboard, each by the entry point
+that its container runs, on the loopback address and on free ports. The folder keeps all they know,
+and the secrets that the first start makes; a later start finds everything again. Ctrl-C or SIGTERM
+ends all.
+
+    python docker/stack.py FOLDER
+"""
+
+import argparse
+import os
+import secrets
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from urllib.parse import quote
+
+ENTRYPOINTS = Path(__file__).resolve().parent / "entrypoints"
+SECRETS = (
+    "POSTGRES_PASSWORD", "MLFLOW_AUTH_ADMIN_PASSWORD", "MLFLOW_FLASK_SERVER_SECRET_KEY",
+    "RAY_AUTH_TOKEN",
+)  # fmt: skip
+PORTS = ("POSTGRES_PORT", "MLFLOW_PORT", "RAY_PORT", "STUDIES_PORT")
+START_S, END_S = 120, 30
+
+
+class Stack:
+    """The servers of one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.resolve()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.settings = self._kept_settings()
+        self.servers: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start(self) -> None:
+        """Starts the servers in the order in which they need each other."""
+        self._start("database", str(self.folder / "database"))
+        self._await("database", "POSTGRES_PORT")
+        self._start("mlflow")
+        self._start("ray", "head")
+        self._start("studies")
+        for name, port in (
+            ("mlflow", "MLFLOW_PORT"), ("ray", "RAY_PORT"), ("studies", "STUDIES_PORT")
+        ):  # fmt: skip
+            self._await(name, port)
+
+    def watch(self) -> None:
+        """Returns never; raises `SystemExit` where a server has ended by itself."""
+        while True:
+            for name, server in self.servers.items():
+                if server.poll() is not None:
+                    self._fail(name, f"it ended with {server.returncode}")
+            time.sleep(0.5)
+
+    def stop(self) -> None:
+        """Ends the servers, those that others need last."""
+        for name, server in reversed(self.servers.items()):
+            _signal(server, signal.SIGINT if name == "database" else signal.SIGTERM)
+            deadline = time.monotonic() + END_S
+            while _signal(server, 0) and time.monotonic() < deadline:
+                time.sleep(0.1)
+            _signal(server, signal.SIGKILL)
+            server.wait()
+
+    def client(self) -> Path:
+        """A file, for `. FILE`, that makes hemaml use this stack; only its owner can read it."""
+        password = quote(self.settings["POSTGRES_PASSWORD"], safe="")
+        port = self.settings["POSTGRES_PORT"]
+        told = {
+            "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{self.settings['MLFLOW_PORT']}",
+            "MLFLOW_TRACKING_USERNAME": "admin",
+            "MLFLOW_TRACKING_PASSWORD": self.settings["MLFLOW_AUTH_ADMIN_PASSWORD"],
+            "HEMAML_STUDY_STORAGE": f"postgresql+psycopg://hemaml:{password}@127.0.0.1:{port}/studies",
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN": self.settings["RAY_AUTH_TOKEN"],
+        }
+        return _write(self.folder / "client.env", told, export="export ")
+
+    def _kept_settings(self) -> dict[str, str]:
+        """Secrets of the first start, and ports that are free now."""
+        path = self.folder / ".env"
+        known = dict(
+            line.split("=", 1) for line in path.read_text().splitlines() if "=" in line
+        ) if path.exists() else {}  # fmt: skip
+        made = {name: known.get(name) or secrets.token_hex(24) for name in SECRETS}
+        _write(path, made)
+        ports = {name: os.environ.get(name) or str(_free_port()) for name in PORTS}
+        return {**made, **ports, "ARTIFACTS": str(self.folder / "artifacts")}
+
+    def _start(self, name: str, *arguments: str) -> None:
+        programs = Path(sys.executable).parent
+        environment = {
+            **os.environ, **self.settings, "PATH": f"{programs}:{os.environ['PATH']}"
+        }  # fmt: skip
+        with (self.folder / f"{name}.log").open("ab") as log:
+            self.servers[name] = subprocess.Popen(
+                [str(ENTRYPOINTS / f"{name}.sh"), *arguments],
+                stdout=log, stderr=log, env=environment, start_new_session=True, cwd=self.folder,
+            )  # fmt: skip
+
+    def _await(self, name: str, port: str) -> None:
+        deadline = time.monotonic() + START_S
+        while not _listens(int(self.settings[port])):
+            if self.servers[name].poll() is not None:
+                self._fail(name, f"it ended with {self.servers[name].returncode}")
+            if time.monotonic() > deadline:
+                self._fail(name, f"port {self.settings[port]} is silent after {START_S} s")
+            time.sleep(0.1)
+
+    def _fail(self, name: str, why: str) -> None:
+        log = self.folder / f"{name}.log"
+        last = log.read_text(errors="replace").strip().splitlines()[-5:]
+        raise SystemExit("\n".join([*last, f"error: {name} must run, but {why}; see {log}."]))
+
+
+def _signal(server: "subprocess.Popen[bytes]", number: int) -> bool:
+    """Signals a server with all its children; whether one was left."""
+    server.poll()  # one that has ended counts until somebody asks for its end
+    try:
+        os.killpg(server.pid, number)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def _write(path: Path, values: dict[str, str], *, export: str = "") -> Path:
+    path.touch(mode=0o600)
+    path.chmod(0o600)
+    lines = [f"{export}{name}={shlex.quote(value)}" for name, value in values.items()]
+    path.write_text("\n".join([*lines, ""]))
+    return path
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def main() -> None:
+    """Starts the stack, says where it is, and ends it when told to."""
+    parser = argparse.ArgumentParser(description="The served stack on this machine.")
+    parser.add_argument("folder", type=Path, help="what the servers keep")
+    stack = Stack(parser.parse_args().folder)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        stack.start()
+        for name, port, what in (
+            ("MLflow", "MLFLOW_PORT", "user admin, password in .env of the folder"),
+            ("studies", "STUDIES_PORT", "optuna-dashboard, asks nobody for a password"),
+        ):
+            print(f"{name:8} http://127.0.0.1:{stack.settings[port]}  {what}")
+        print(f"{'Ray':8} 127.0.0.1:{stack.settings['RAY_PORT']}")
+        print(f"use it:  . {shlex.quote(str(stack.client()))}")
+        print(
+            f"         hemaml sweep EXPERIMENT --engine ray --address 127.0.0.1:"
+            f"{stack.settings['RAY_PORT']}",
+            flush=True,
+        )
+        stack.watch()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        stack.stop()
+
+
+if __name__ == "__main__":
+    main()
