@@ -1,7 +1,8 @@
 """An Optuna study as a sweep asks for it: where it lives, how it samples, what it begins with."""
 
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from json import JSONDecodeError
 from pathlib import Path
@@ -20,6 +21,7 @@ from hemaml.core.seeding import derive_seed
 from hemaml.core.space import Space
 from hemaml.engines.journal import open_journal
 
+TABLE_TRIES, TABLE_PAUSE_S = 20, 0.5
 WARM = "warm_start"
 """User attribute of a trial that an earlier study lent."""
 LENT = "lent"
@@ -72,13 +74,12 @@ def open_storage(location: str, *, keep: bool = False) -> optuna.storages.BaseSt
         pool = {"pool_pre_ping": True} if keep else {"poolclass": NullPool}
         connect = partial(optuna.storages.RDBStorage, location, engine_kwargs=pool)
         try:
-            try:
-                return connect()
-            except (
-                IntegrityError,
-                ProgrammingError,
-            ):  # of two that make tables, one is refused
-                return connect()
+            for _ in range(TABLE_TRIES):
+                # Of several that meet a database without tables one makes them, others are refused.
+                with suppress(IntegrityError, ProgrammingError):
+                    return connect()
+                time.sleep(TABLE_PAUSE_S)
+            return connect()
         except (ImportError, SQLAlchemyError) as error:
             # Other errors may name the URL, and with it the password.
             told = _told(error) if isinstance(error, OperationalError) else type(error).__name__
