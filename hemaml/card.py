@@ -8,7 +8,8 @@ from hemaml.core.experiment import Experiment
 from hemaml.core.markdown import markdown_table
 from hemaml.core.tracker import Record
 from hemaml.data.splits import KIND_IN_WORDS
-from hemaml.training import ORIGIN, is_curve
+from hemaml.lockstep import is_curve
+from hemaml.training import ORIGIN
 
 SHOWN = ("params_total", "params_trainable", "model_bytes", "ms_per_image", "train_s")
 ENDS = ("_low", "_high")

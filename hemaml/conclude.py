@@ -6,16 +6,17 @@ from functools import partial
 from typing import cast
 
 from hemaml.core.experiment import Plan
-from hemaml.core.search import Assigned, Change, Ending, Study
+from hemaml.core.search import Assigned, Ending, Study
 from hemaml.core.seeding import derive_seed
 from hemaml.core.tracker import Record, Run
+from hemaml.course import Course, told_values
 from hemaml.engines.optuna_engine import Searched, ranked
 from hemaml.engines.study_figures import study_figures
 from hemaml.engines.workers import evaluate_all
 from hemaml.job import Job
 from hemaml.notes import sweep_note
 from hemaml.overview import sweep_pages
-from hemaml.record import lineage, log_model_pictures, log_pictures, told_values
+from hemaml.record import log_model_pictures, log_pictures
 from hemaml.tracking.mlflow_tracker import MlflowTracker
 from hemaml.tracking.views import compare_page
 from hemaml.training import STATUS
@@ -45,18 +46,7 @@ def winner_of(plan: Plan, trials: Sequence[Searched]) -> Searched | None:
     return next(iter(ranked(front, plan.goals[0].direction)), None)
 
 
-def course_of(job: Job, winner: Searched | None) -> list[Change]:
-    """The point that the winner's training began with, then each change on the way.
-
-    In a population it may have begun in another trial. Empty without a winner.
-    """
-    if winner is None:
-        return []
-    found = lineage(job.tracker, job.tracker.get(winner.run_id))
-    return found or [Change(-1, winner.point)]
-
-
-def confirm(job: Job, run: Run, course: Sequence[Change]) -> list[Record]:
+def confirm(job: Job, run: Run, course: Course) -> list[Record]:
     """Retrains the winner over seeds that the search did not see; the runs that finished.
 
     Where its values changed on the way, they change at the same validations again.
@@ -88,7 +78,7 @@ def conclude(
     run: Run,
     trials: Sequence[Searched],
     winner: Searched | None,
-    course: Sequence[Change],
+    course: Course,
     confirmed: Mapping[str, tuple[float, float]],
 ) -> None:
     """Writes the answer into the sweep's run: metrics, figures, description."""

@@ -19,21 +19,20 @@ from hemaml.core.errors import ConfigError, StoreError, UnknownName
 from hemaml.core.experiment import Plan, plan_from
 from hemaml.core.objective import objective_names
 from hemaml.core.provenance import environment, git_state, is_gone, this_process
-from hemaml.core.search import Change, Ending
-from hemaml.core.space import Scalar
+from hemaml.core.search import Ending
 from hemaml.core.tracker import Record, Run, Tracker, is_registered
 from hemaml.core.types import Point
+from hemaml.course import FILE, Course, course_of
 from hemaml.data.splits import is_leaky, split_digest, split_kind
 from hemaml.explain import Picture, pictures
 from hemaml.job import Job
+from hemaml.lockstep import is_curve
 from hemaml.tracking.mlflow_tracker import MlflowTracker
 from hemaml.tracking.views import run_page, ui_address
-from hemaml.training import CHANGES, SCHEDULE, STATUS, is_curve
+from hemaml.training import STATUS
 
 PARTS = "parts.json"
 """File beside a model's pictures: its scores by class and by group (patient, case or slide)."""
-MANY_CHANGES = 8
-"""Above so many, texts name only the first and the last values."""
 TOP_KINDS = ("sweep", "evaluation", "table", "transfer", "run", "promotion", "rollback")
 """What stands at the top of a task's runs."""
 
@@ -305,38 +304,6 @@ def stored_plan(record: Record) -> Plan:
     return plan_from(experiment, space)
 
 
-def lineage(tracker: Tracker, record: Record) -> list[Change]:
-    """The point that a trial's training began with, then each change on the way.
-
-    In a population it may have begun in another trial. Empty where nothing changed.
-    """
-    if CHANGES not in record.tags:
-        return []
-    return [Change(**change) for change in json.loads(tracker.read_text(record.id, SCHEDULE))]
-
-
-def told_values(course: Sequence[Change]) -> Point:
-    """A point; a parameter that changes is told as in `0.02, 0.0167 after validation 3`.
-
-    Validations count from 0. Empty for no course.
-    """
-    return (
-        {name: _told([(c.step, c.point[name]) for c in course]) for name in course[0].point}
-        if course
-        else {}
-    )
-
-
-def _told(values: Sequence[tuple[int, Scalar]]) -> Scalar:
-    (_, first), *changes = values
-    if all(value == first for _, value in changes):
-        return first
-    if len(changes) > MANY_CHANGES:
-        return f"{first:.4g} to {changes[-1][1]:.4g} in {len(changes)} changes"
-    told = [f"{value:.4g} after validation {step}" for step, value in changes]
-    return ", ".join([f"{first:.4g}", *told])
-
-
 def recorded_point(
     plan: Plan,
     *,
@@ -355,7 +322,7 @@ def recorded_point(
     if len(course) > 1:
         raise ConfigError(
             f"a point has one value a parameter, but those of {sweep_id or run_id} changed on the "
-            f"way, as its {SCHEDULE} tells. Take `recorded_course`, which has the changes."
+            f"way, as its {FILE} tells. Take `recorded_course`, which has the changes."
         )
     return course[0].point
 
@@ -366,7 +333,7 @@ def recorded_course(
     sweep_id: str | None = None,
     run_id: str | None = None,
     keep: Sequence[str] = (),
-) -> list[Change]:
+) -> Course:
     """The parameters of a sweep's winner or of a run, and each change of them on the way.
 
     Args:
@@ -396,7 +363,7 @@ def recorded_course(
             f"a run's point is in its parameters, but {run_id!r} has none. Name the run of a trial."
         )
     point = {n: yaml.safe_load(text) for n, text in record.params.items()}
-    course = lineage(tracker, record) or [Change(-1, {})]
+    course = course_of(tracker, record, {})
     return [
         replace(change, point={n: v for n, v in (point | change.point).items() if n not in keep})
         for change in course

@@ -11,14 +11,13 @@ from hemaml.core.errors import ConfigError
 from hemaml.core.experiment import Plan
 from hemaml.core.predictions import LIVE
 from hemaml.core.tracker import Record, Run
+from hemaml.course import course_of, told_values
 from hemaml.job import Job
 from hemaml.record import (
     find_sweep,
-    lineage,
     log_model_pictures,
     stored_plan,
     summary,
-    told_values,
     trackers,
 )
 from hemaml.tracking.mlflow_tracker import CANDIDATE, MlflowTracker
@@ -115,7 +114,7 @@ def params_of(tracker: MlflowTracker, record: Record) -> Mapping[str, str]:
     Those that changed on the way are told with their changes.
     """
     trained = record if record.params else tracker.get(record.tags["model_run"])
-    changed = told_values(lineage(tracker, trained))
+    changed = told_values(course_of(tracker, trained, {}))
     return {**trained.params, **{name: str(value) for name, value in changed.items()}}
 
 

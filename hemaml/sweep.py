@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hemaml.conclude import conclude, confirm, course_of, record_the_killed, winner_of
+from hemaml.conclude import conclude, confirm, record_the_killed, winner_of
 from hemaml.core import settings
 from hemaml.core.documents import override
 from hemaml.core.errors import ConfigError
@@ -23,6 +23,7 @@ from hemaml.core.provenance import this_process
 from hemaml.core.search import Change, Event, Study, Watch
 from hemaml.core.tracker import Run
 from hemaml.core.types import Point
+from hemaml.course import Course, course_of, told_values
 from hemaml.data.splits import split_digest, split_record
 from hemaml.engines import SHARED, search_of
 from hemaml.engines.optuna_engine import Searched, searched
@@ -44,7 +45,6 @@ from hemaml.record import (
     run_tags,
     stored_plan,
     summary,
-    told_values,
     unfinished_sweep,
 )
 from hemaml.registering import log_winner
@@ -198,7 +198,9 @@ class OpenSweep:
         trials = searched(self.study)
         record_the_killed(job, self.run, trials)
         winner = winner_of(plan, trials)
-        course = course_of(job, winner)
+        course: Course = []
+        if winner:
+            course = course_of(job.tracker, job.tracker.get(winner.run_id), winner.point)
         if winner and plan.experiment.sweep.confirm_seeds:
             watch(Event("confirming", plan.experiment.sweep.confirm_seeds, told_values(course)))
         seeds = confirm(job, self.run, course) if winner else []

@@ -4,17 +4,16 @@ A report to the engine is the mean over all folds, so pruning sees what the fina
 made of.
 """
 
-import json
 import logging
 import math
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from statistics import fmean, median
+from statistics import median
 
 from hemaml.core.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from hemaml.core.errors import (
@@ -27,14 +26,16 @@ from hemaml.core.experiment import MEASURED, Plan
 from hemaml.core.gates import BY_CLASS, BY_GROUP
 from hemaml.core.memory import PeakMemory
 from hemaml.core.objective import Context, Model, State, Step
-from hemaml.core.predictions import LIVE, NUM_IMAGES, LivePredictions
+from hemaml.core.predictions import LIVE, NUM_IMAGES, LivePredictions, ms_per_image
 from hemaml.core.search import Assigned, Change, Ending, Exploit, Outcome, Report, Stopped
 from hemaml.core.seeding import derive_seed, seed_everything
 from hemaml.core.task import Fold
 from hemaml.core.tracker import Run, Status
 from hemaml.core.types import Float32Array, UInt8Array
+from hemaml.course import from_plain, log_course, plain
 from hemaml.explain import measurements
 from hemaml.job import Job
+from hemaml.lockstep import Turns, curves_of, index_of, lockstep, mean_of, scores_of
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +49,6 @@ STATUS: dict[Ending, Status] = {
     "failed": "FAILED",
 }
 """How an ending shows in the tracking store; the tag `outcome` has the ending itself."""
-TIMED_IMAGES, TIMINGS = 3, 3
 SUMMARY = (
     "best_step", "epoch_s", "model_bytes", "ms_per_image", "params_total", "params_trainable",
     "peak_memory_mb", "train_s",
@@ -56,13 +56,7 @@ SUMMARY = (
 """Metrics of a finished trial besides its scores."""
 ORIGIN = "weights.origin"
 """Tag of a run that keeps its model: what its training began from, in words."""
-CHANGES = "changes"
-"""Tag of a run whose parameters changed on the way: how often."""
-SCHEDULE = "schedule.json"
-"""Its artifact: from which validation on which values held, and whose state it went on from."""
 CHECKPOINT = "checkpoint.pt"
-Turns = Iterator[tuple[list[Step], bool]]
-"""The latest step of each fit as long as one goes on, and whether all still do."""
 
 
 class GoalError(UnknownName):
@@ -105,8 +99,10 @@ class Training:
         self.best_step = self.checkpoint.best_step if self.checkpoint else -1
         self.best_folds = list(self.checkpoint.best_folds) if self.checkpoint else []
         self.seconds = self.checkpoint.seconds if self.checkpoint else 0.0
-        self.lineage = self._lineage_of(self.checkpoint) or [Change(-1, assigned.point)]
-        self.to_come = list(assigned.schedule[len(self.lineage) - 1 :])
+        self.course = [Change(-1, assigned.point)]
+        if self.checkpoint:
+            self.course = from_plain(self.checkpoint.course)
+        self.to_come = list(assigned.changes[len(self.course) - 1 :])
         self.fold_runs = self._open_fold_runs()
         self.epoch_s: list[float] = []
 
@@ -180,15 +176,15 @@ class Training:
         while turn := next(turns, None):
             steps, whole = turn
             self.seconds = before + time.monotonic() - started
-            self._take(steps, log=_index(steps) > logged)
-            if whole and self._is_due(_index(steps)):
-                self._save(_index(steps), [step.state() for step in steps])
+            self._take(steps, log=index_of(steps) > logged)
+            if whole and self._is_due(index_of(steps)):
+                self._save(index_of(steps), [step.state() for step in steps])
             turns = self._report(steps) or (self._change(steps) if whole else None) or turns
 
     def _turns(self, states: Sequence[State] | None) -> Turns:
         """The fits in lockstep, from these states on, with the parameters that hold now."""
         objective, job = self.job.plan.objective, self.job
-        params = job.plan.params(self.lineage[-1].point)
+        params = job.plan.params(self.course[-1].point)
         fits = [
             objective.fit(
                 params,
@@ -204,17 +200,17 @@ class Training:
             )
             for i, fold in enumerate(self.folds)
         ]
-        return _lockstep(fits, resumed=states is not None)
+        return lockstep(fits, resumed=states is not None)
 
     def _take(self, steps: Sequence[Step], *, log: bool) -> None:
         """Logs a validation and keeps it if it is the best."""
-        metrics, index = _mean(steps), _index(steps)
+        metrics, index = mean_of(steps), index_of(steps)
         task = self.job.plan.objective.task
         self._check_names(metrics)
         if log:
-            self.run_record.log_metrics(_curves(metrics) | self._changing(), index)
+            self.run_record.log_metrics(curves_of(metrics) | self._changing(), index)
             for fold_run, step in zip(self.fold_runs, steps, strict=False):
-                fold_run.log_metrics(_curves(step.metrics), index)
+                fold_run.log_metrics(curves_of(step.metrics), index)
         if "time/epoch_s" in metrics:
             self.epoch_s.append(metrics["time/epoch_s"])
         value = metrics[task.primary]
@@ -222,18 +218,18 @@ class Training:
             raise Diverged(f"{task.primary} must be a number, but it is NaN at validation {index}.")
         sign = 1 if task.direction == "maximize" else -1
         if not self.best or sign * value > sign * self.best[task.primary]:
-            self.best = _scores(metrics)
+            self.best = scores_of(metrics)
             self.best_step = index
-            self.best_folds = [_scores(step.metrics) for step in steps]
+            self.best_folds = [scores_of(step.metrics) for step in steps]
             for number, step in enumerate(steps):
                 self._save_best(step.model, number)
 
     def _report(self, steps: Sequence[Step]) -> Turns | None:
         """Tells the engine, which may stop the trial here; the turns of another state it wants."""
-        metrics = _mean(steps)
+        metrics = mean_of(steps)
         value = metrics[self.job.plan.objective.task.primary]
         try:
-            self.report(_index(steps), metrics.get(self.job.plan.goals[0].metric, value))
+            self.report(index_of(steps), metrics.get(self.job.plan.goals[0].metric, value))
         except Exploit as wanted:
             return self._follow(wanted)
         return None
@@ -249,47 +245,37 @@ class Training:
         donor = next((checkpoint for checkpoint in found if checkpoint), None)
         if donor is None:
             return None
-        own = self.lineage
-        earlier = [change for change in self._lineage_of(donor) if change.step < donor.step]
-        self.lineage = [*earlier, Change(donor.step, wanted.point, wanted.donor)]
+        own = self.course
+        earlier = [change for change in from_plain(donor.course) if change.step < donor.step]
+        self.course = [*earlier, Change(donor.step, wanted.point, wanted.donor)]
         turns = self._turns(donor.states)
         first = next(turns, None)
         if first is None:  # it has nothing left to train
-            self.lineage = own
+            self.course = own
             return None
         self.best, self.best_step, self.best_folds = {}, -1, []
         self._save(donor.step, donor.states)  # to go on from after a kill
-        self._tell_lineage()
+        log_course(self.run_record, self.course)
         return chain([first], turns)
 
     def _change(self, steps: Sequence[Step]) -> Turns | None:
-        """The turns with the next values of the schedule, where they are due."""
-        if not self.to_come or _index(steps) < self.to_come[0].step:
+        """The turns with the next values, where they are due."""
+        if not self.to_come or index_of(steps) < self.to_come[0].step:
             return None
-        self.lineage.append(self.to_come.pop(0))
-        self._tell_lineage()
+        self.course.append(self.to_come.pop(0))
+        log_course(self.run_record, self.course)
         return self._turns([step.state() for step in steps])
-
-    def _tell_lineage(self) -> None:
-        """What the values were from when on, so that it can be done again."""
-        told = json.dumps([asdict(change) for change in self.lineage], indent=1)
-        self.run_record.log_text(told, SCHEDULE)
-        self.run_record.set_tags({CHANGES: len(self.lineage) - 1})
 
     def _changing(self) -> dict[str, float]:
         """The values that change on the way, as points of curves."""
-        if not self.job.is_population and not self.to_come and len(self.lineage) == 1:
+        if not self.job.is_population and not self.to_come and len(self.course) == 1:
             return {}
-        now, mutable = self.lineage[-1].point.items(), self.job.plan.objective.mutable
+        now, mutable = self.course[-1].point.items(), self.job.plan.objective.mutable
         return {f"params/{n}": v for n, v in now if n in mutable and isinstance(v, float)}
-
-    @staticmethod
-    def _lineage_of(checkpoint: Checkpoint | None) -> list[Change]:
-        return [Change(**change) for change in checkpoint.lineage] if checkpoint else []
 
     def _check_names(self, metrics: Mapping[str, float]) -> None:
         """Goals, gates, figures name what there is: the end of a sweep is late to find out."""
-        known = {*_scores(metrics), *SUMMARY}
+        known = {*scores_of(metrics), *SUMMARY}
         for goal in self.job.plan.goals:
             if goal.metric not in known:
                 raise GoalError("metric to optimise", goal.metric, known)
@@ -331,9 +317,8 @@ class Training:
     def _save(self, step: int, states: list[State]) -> None:
         for run in (self.run_record, *self.fold_runs):
             run.flush()  # a curve must not have a gap after a resume
-        lineage = [asdict(change) for change in self.lineage]
         best = (self.best_step, self.best, self.best_folds)
-        checkpoint = Checkpoint(step, states, *best, self.seconds, lineage)
+        checkpoint = Checkpoint(step, states, *best, self.seconds, plain(self.course))
         save_checkpoint(self.folder / CHECKPOINT, checkpoint)
         self.saved = time.monotonic()
 
@@ -353,7 +338,7 @@ class Training:
             "params_total": max(num_params, model.num_trainable),
             "params_trainable": model.num_trainable,
             "model_bytes": sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()),
-            "ms_per_image": _ms_per_image(model, self.folds[0]),
+            "ms_per_image": ms_per_image(model, self.folds[0].val.images),
             "train_s": self.seconds,
             **({"epoch_s": median(self.epoch_s)} if self.epoch_s else {}),
         }
@@ -383,68 +368,12 @@ class Training:
         self.run_record.log_metrics({k: v for k, v in found.items() if math.isfinite(v)})
 
 
-def _lockstep(fits: Sequence[Iterator[Step]], *, resumed: bool) -> Turns:
-    """The latest step of every fit as long as one goes on, and whether all still do.
-
-    A fit that ended keeps its last step. Fits that go on from their last step yield nothing.
-    """
-    firsts = [next(fit, None) for fit in fits]
-    if resumed and not any(firsts):
-        return
-    latest: list[Step] = [step for step in firsts if step]
-    if len(latest) < len(fits):
-        raise Diverged("a fit must validate at least once, but one ended without a step.")
-    moved = [True] * len(fits)
-    while any(moved):
-        yield list(latest), all(moved)
-        for i, fit in enumerate(fits):
-            step = next(fit, None) if moved[i] else None
-            moved[i] = step is not None
-            latest[i] = step or latest[i]
-
-
-def _index(steps: Sequence[Step]) -> int:
-    return max(step.index for step in steps)
-
-
-def _scores(metrics: Mapping[str, float]) -> dict[str, float]:
-    """The task's scores among a step's metrics."""
-    return {name: value for name, value in metrics.items() if not is_curve(name)}
-
-
-def _curves(metrics: Mapping[str, float]) -> dict[str, float]:
-    """A step's metrics under the names of their curves."""
-    return {name if is_curve(name) else f"val/{name}": v for name, v in metrics.items()}
-
-
-def _mean(steps: Sequence[Step]) -> dict[str, float]:
-    names = steps[0].metrics
-    return {name: fmean(step.metrics[name] for step in steps) for name in names}
-
-
 def _predict_exactly(model: Model, images: Sequence[UInt8Array]) -> list[Float32Array]:
     """Predictions in float32: a GPU's convolutions round to ten bits unless told otherwise."""
     import torch
 
     with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         return model.predict(images)
-
-
-def _ms_per_image(model: Model, fold: Fold) -> float:
-    """Milliseconds for one image on the CPU, alone and nothing cached: median of a few.
-
-    Each is timed some times and the fastest counts, since the CPU may be busy with other trials.
-    """
-    return median(
-        min(_milliseconds(model, image) for _ in range(TIMINGS))
-        for image in fold.val.images[:TIMED_IMAGES]
-    )
-
-
-def _milliseconds(model: Model, image: UInt8Array) -> float:
-    started = time.perf_counter()
-    model.predict([image])
-    return (time.perf_counter() - started) * 1000
 
 
 def interval_metrics(intervals: Mapping[str, tuple[float, float]]) -> dict[str, float]:
@@ -463,8 +392,3 @@ def goal_values(plan: Plan, summary: Mapping[str, float]) -> tuple[float, ...]:
         if not math.isfinite(summary[goal.metric]):
             raise Diverged(f"{goal.metric} must be finite, but it is {summary[goal.metric]}.")
     return tuple(summary[goal.metric] for goal in plan.goals)
-
-
-def is_curve(name: str) -> bool:
-    """Whether a metric is one of many steps, not of a run's summary."""
-    return name.startswith(("val/", "train/", "time/", "params/"))

@@ -14,9 +14,11 @@ from hemaml.core.search import Assigned, Outcome, Report
 from hemaml.core.task import Fold
 from hemaml.core.tracker import Record, Run, is_recorded
 from hemaml.core.types import Frozen
+from hemaml.course import CHANGES
 from hemaml.data.splits import is_leaky, split_digest
 from hemaml.job import Job
-from hemaml.training import CHANGES, STATUS, Training, goal_values, is_curve
+from hemaml.lockstep import is_curve
+from hemaml.training import STATUS, Training, goal_values
 
 KEPT = "keeps_model"
 """Tag of a run that has weights once it has finished."""
@@ -75,7 +77,7 @@ def key_of(job: Job, assigned: Assigned) -> str:
         split_digest=split_digest(job.folds_of(assigned)),
         seed=job.seed_of(assigned),
         files_digest=job.plan.objective.files(params),
-        schedule=assigned.schedule,
+        changes=assigned.changes,
     )
 
 

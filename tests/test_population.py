@@ -18,9 +18,10 @@ from hemaml.core.errors import ConfigError
 from hemaml.core.experiment import plan_from
 from hemaml.core.search import Assigned, Change, Exploit
 from hemaml.core.space import Space
+from hemaml.course import course_of, told_values
 from hemaml.doctor import examine_sweep
 from hemaml.engines.ray_population import Pb2, Pbt
-from hemaml.record import lineage, open_job, recorded_course, recorded_point, told_values
+from hemaml.record import open_job, recorded_course, recorded_point
 from hemaml.tracking.mlflow_tracker import MlflowTracker
 from hemaml.trial import key_of, run_trial
 
@@ -103,7 +104,7 @@ def test_a_trial_goes_on_from_another_ones_checkpoint_with_other_values(job, stu
     assert heard == [0, 1, *range(6, EPOCHS)]
     record = job.tracker.get(outcome.run_id)
     assert record.tags["changes"] == "1"
-    assert json.loads(job.tracker.read_text(outcome.run_id, "schedule.json")) == [
+    assert json.loads(job.tracker.read_text(outcome.run_id, "course.json")) == [
         {"step": -1, "point": {"x": 0.3}, "donor": None},
         {"step": 5, "point": {"x": 0.4}, "donor": 1},
     ]
@@ -150,18 +151,18 @@ def test_a_trial_killed_after_a_change_goes_on_with_what_it_took_over(job):
     assert job.tracker.get(outcome.run_id).tags["changes"] == "1"
 
 
-def test_a_schedule_is_followed_and_makes_another_trial(job, stub):
-    schedule = (Change(2, {"x": 0.4}, 1), Change(5, {"x": 0.3}, 2))
-    changing = Assigned(0, {"x": 0.9}, seed=7, schedule=schedule)
+def test_changes_are_followed_and_make_another_trial(job, stub):
+    changes = (Change(2, {"x": 0.4}, 1), Change(5, {"x": 0.3}, 2))
+    changing = Assigned(0, {"x": 0.9}, seed=7, changes=changes)
     again = job.but(kind="confirm")
     outcome = run_trial(again, changing, lambda index, value: None)
-    told = json.loads(job.tracker.read_text(outcome.run_id, "schedule.json"))
+    told = json.loads(job.tracker.read_text(outcome.run_id, "course.json"))
     assert [(c["step"], c["point"]["x"]) for c in told] == [(-1, 0.9), (2, 0.4), (5, 0.3)]
     assert stub.trained == [0.9, 0.4, 0.3]
     assert key_of(again, changing) != key_of(again, Assigned(0, {"x": 0.9}, seed=7))
 
 
-def test_a_schedule_goes_on_after_a_kill(job, stub):
+def test_changes_go_on_after_a_kill(job, stub):
     changing = Assigned(0, {"x": 0.9}, 7, (Change(2, {"x": 0.4}), Change(5, {"x": 0.3})))
     again, heard = job.but(kind="confirm"), []
 
@@ -174,7 +175,7 @@ def test_a_schedule_goes_on_after_a_kill(job, stub):
         run_trial(again, changing, report)
     outcome = run_trial(again, changing, report)
     assert heard == list(range(EPOCHS))
-    told = json.loads(job.tracker.read_text(outcome.run_id, "schedule.json"))
+    told = json.loads(job.tracker.read_text(outcome.run_id, "course.json"))
     assert [(c["step"], c["point"]["x"]) for c in told] == [(-1, 0.9), (2, 0.4), (5, 0.3)]
 
 
@@ -280,14 +281,14 @@ def test_a_population_improves_and_its_winner_is_trained_again_as_it_was(
     changed = [run for run in members if "changes" in run.tags]
     assert changed
     for run in changed:
-        told = json.loads(tracker.read_text(run.id, "schedule.json"))
+        told = json.loads(tracker.read_text(run.id, "course.json"))
         steps = [change["step"] for change in told]
         assert steps[0] == -1 and steps == sorted(set(steps))
         assert all(0 <= change["point"]["x"] <= 1 for change in told)
         assert {change["donor"] for change in told[1:]} <= set(range(MEMBERS))
     alone = {t.number: 1 - (t.point["x"] - 0.3) ** 2 for t in result.searched}
     assert any(t.values[0] > alone[t.number] + 0.1 for t in result.searched)
-    with pytest.raises(ConfigError, match="changed on the way, as its schedule.json tells"):
+    with pytest.raises(ConfigError, match="changed on the way, as its course.json tells"):
         recorded_point(result.plan, run_id=changed[0].id)
     course = recorded_course(result.plan, run_id=changed[0].id)
     evaluated = hemaml.evaluate(plan(stub), point=course[0].point, changes=course[1:], splits=1)
@@ -297,12 +298,12 @@ def test_a_population_improves_and_its_winner_is_trained_again_as_it_was(
     (confirmed,) = tracker.find({"kind": "confirm"}, parent=result.run_id)
     winner = tracker.get(sweep.tags["best_run"])
     assert values(tracker, confirmed) == values(tracker, winner)
-    assert sweep.tags["best.x"] == told_values(lineage(tracker, winner)).get("x", "0.4")
+    assert sweep.tags["best.x"] == str(told_values(course_of(tracker, winner, {"x": 0.4}))["x"])
     assert sweep.tags["best.x"] in sweep.tags["mlflow.note.content"]
 
 
 def values(tracker, run):
-    return [(change.step, change.point) for change in lineage(tracker, run)]
+    return [(change.step, change.point) for change in course_of(tracker, run, {})]
 
 
 def test_a_course_is_told_where_it_changes():

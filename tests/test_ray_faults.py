@@ -76,14 +76,19 @@ def test_kills_of_a_worker_and_a_node_cost_no_trial_and_a_hang_costs_its_own():
     assert "longer than `trial_hours" in trials()[3].reason
 
 
-def test_a_kill_of_the_driver_costs_no_finished_trial():
-    process = start("none")
+def killed_once(seen, *arguments):
+    """Kills the driver once something is seen; what it was then."""
+    process = start(*arguments)
     deadline = time.monotonic() + LATE_S
-    while not (done := _finished()) and time.monotonic() < deadline:
+    while not seen() and time.monotonic() < deadline:
         time.sleep(0.1)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    done = _finished()
+    return seen()
+
+
+def test_a_kill_of_the_driver_costs_no_finished_trial():
+    done = killed_once(_finished, "none")
     assert 1 <= len(done) < 8
     end(start("none", sweep_id()))
     check_nothing_is_lost()
@@ -99,12 +104,7 @@ def _finished():
 
 
 def test_a_population_goes_on_from_what_its_trials_took_over_before_a_kill_of_the_driver():
-    process = start("population")
-    deadline = time.monotonic() + LATE_S
-    while not (changed := _changed()) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    changed = killed_once(_changed, "population")
     assert changed and not _finished()
     end(start("population", sweep_id()))
     check_nothing_is_lost(num=2)

@@ -254,7 +254,7 @@ def test_a_trial_killed_after_its_last_step_is_finished_not_diverged(stub, monke
     document = {**deepcopy(stub.EXPERIMENT), "split": {"folds": folds}}
     opened = open_sweep(plan_from(document, stub.SPACE))
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(hemaml.training, "_ms_per_image", dies)
+        patch.setattr(hemaml.training, "ms_per_image", dies)
         opened.search()
     everything = tracker().find({})
     assert not [run for run in everything if run.status == "RUNNING"]  # folds included
@@ -291,7 +291,7 @@ def test_a_goal_that_is_not_finite_is_a_divergence(stub, monkeypatch):
     import hemaml.training
 
     values = iter([1.0, float("nan"), 2.0, 1.0, 1.0])
-    monkeypatch.setattr(hemaml.training, "_ms_per_image", lambda model, fold: next(values))
+    monkeypatch.setattr(hemaml.training, "ms_per_image", lambda model, images: next(values))
     goals = [{"metric": "ms_per_image", "direction": "minimize"}]
     result = hemaml.sweep(plan(goals=goals, trials=3, confirm_seeds=2))
     assert [t.ending for t in result.searched] == ["finished", "diverged", "finished"]

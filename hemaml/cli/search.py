@@ -122,7 +122,8 @@ def sweep(
 
 def _print_result(result: Any) -> None:
     from hemaml.core.search import Change
-    from hemaml.record import find_sweep, told_values
+    from hemaml.course import told_values
+    from hemaml.record import find_sweep
     from hemaml.report import study_tables
 
     frame = result.trials()

@@ -49,7 +49,7 @@ def print_scores(
 
 def headline(metrics: Any) -> dict[str, Any]:
     """The scores, those of other views of a model (`mlp/auc`) included, less those of one class."""
-    from hemaml.training import is_curve
+    from hemaml.lockstep import is_curve
 
     whole = {name for name in metrics if "/" not in name}
     return {

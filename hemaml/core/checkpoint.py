@@ -21,8 +21,7 @@ class Checkpoint:
         best: Metrics of that validation.
         best_folds: The same by fold.
         seconds: Training time so far.
-        lineage: Of a population's trial: the changes that led to this state as plain values, from
-            the point that its first ancestor began with (step -1) on.
+        course: What led to this state; see `hemaml.course.plain`.
     """
 
     step: int
@@ -31,7 +30,7 @@ class Checkpoint:
     best: dict[str, float]
     best_folds: list[dict[str, float]]
     seconds: float
-    lineage: list[dict[str, Any]]
+    course: list[dict[str, Any]]
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:

@@ -10,7 +10,9 @@ from hemaml.core.search import Change
 from hemaml.core.types import Frozen
 
 COMPUTES = ("core", "data", "nn", "ops", "tasks", "objectives")
-"""Packages whose code a trial's result depends on, besides the modules that train."""
+"""Packages whose code a trial's result depends on."""
+MODULES = ("course", "job", "lockstep", "training", "trial")
+"""Modules that train."""
 
 
 def trial_key(
@@ -21,7 +23,7 @@ def trial_key(
     split_digest: str,
     seed: int,
     files_digest: str = "",
-    schedule: Sequence[Change] = (),
+    changes: Sequence[Change] = (),
 ) -> str:
     """Hex key of a trial: equal keys give equal results on one kind of device.
 
@@ -37,7 +39,7 @@ def trial_key(
         "split": split_digest,
         "seed": seed,
         "files": files_digest,
-        "schedule": [[change.step, change.point] for change in schedule],
+        "changes": [[change.step, change.point] for change in changes],
     }
     return hashlib.blake2b(canonical_json(identity).encode(), digest_size=16).hexdigest()
 
@@ -51,7 +53,7 @@ def code_digest() -> str:
     root = Path(__file__).parents[1]
     hasher = hashlib.blake2b(digest_size=16)
     files = [path for package in COMPUTES for path in sorted((root / package).rglob("*.py"))]
-    for path in [*files, *(root / f"{name}.py" for name in ("job", "training", "trial"))]:
+    for path in [*files, *(root / f"{name}.py" for name in MODULES)]:
         hasher.update(str(path.relative_to(root)).encode())
         hasher.update(path.read_bytes())
     return hasher.hexdigest()

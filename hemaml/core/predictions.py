@@ -1,11 +1,13 @@
-"""What a live model predicted for a few images, in a file beside its weights.
+"""What a live model predicted for a few images, in a file beside its weights, and how fast.
 
 A model that is loaded again, anywhere, must predict the same: the stored answers are the proof.
 """
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Self
 
 import numpy as np
@@ -14,6 +16,7 @@ from hemaml.core.dataset import Dataset
 from hemaml.core.objective import Predictor
 from hemaml.core.types import Float32Array, UInt8Array
 
+TIMED_IMAGES, TIMINGS = 3, 3
 NUM_IMAGES = 3
 """The first of a validation part; enough to tell two models apart, and little to store."""
 LIVE = "live.safetensors"
@@ -83,3 +86,19 @@ class Answers:
         """The stored answers, whatever is asked; it is asked for the one set."""
         assert len(images) == len(self.found)
         return self.found
+
+
+def ms_per_image(model: Predictor, images: Sequence[UInt8Array]) -> float:
+    """Milliseconds for one image on the CPU, alone and nothing cached: median of a few.
+
+    Each is timed some times and the fastest counts, since the CPU may be busy with other trials.
+    """
+    return median(
+        min(_milliseconds(model, image) for _ in range(TIMINGS)) for image in images[:TIMED_IMAGES]
+    )
+
+
+def _milliseconds(model: Predictor, image: UInt8Array) -> float:
+    started = time.perf_counter()
+    model.predict([image])
+    return (time.perf_counter() - started) * 1000

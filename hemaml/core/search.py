@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from hemaml.core.types import Point
 
 if TYPE_CHECKING:
-    from hemaml.core.experiment import Sweep
     from hemaml.core.space import Space
+    from hemaml.core.sweep import Sweep
 
 Ending = Literal[
     "finished",  # trained to the end: its values count
@@ -58,14 +58,14 @@ class Exploit(Exception):  # noqa: N818 - no error: the engine's word to go on o
 class Assigned:
     """One trial: its number (in the study, or among the splits of a protocol) and its point.
 
-    `seed` replaces the one that follows from the experiment's seed and the point. `schedule` holds
-    the changes to make on the way: how the winner of a population is trained again.
+    `seed` replaces the one that follows from the experiment's seed and the point. `changes` are
+    to be made on the way: how the winner of a population is trained again.
     """
 
     number: int
     point: Point
     seed: int | None = None
-    schedule: tuple[Change, ...] = ()
+    changes: tuple[Change, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

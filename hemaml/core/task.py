@@ -9,8 +9,8 @@ from hemaml.core.dataset import Dataset
 from hemaml.core.types import Float64Array
 
 if TYPE_CHECKING:
-    from hemaml.core.experiment import Split
     from hemaml.core.objective import Predictor
+    from hemaml.core.sweep import Split
 
 Direction = Literal["maximize", "minimize"]
 

@@ -17,7 +17,7 @@ from hemaml.core.task import Fold, Outer
 from hemaml.data.assignment import assign, units_of
 
 if TYPE_CHECKING:
-    from hemaml.core.experiment import Split
+    from hemaml.core.sweep import Split
 
 SplitKind = Literal["official", "grouped", "images", "leaky"]
 KIND_IN_WORDS: dict[SplitKind, str] = {

@@ -3,8 +3,8 @@
 from importlib import import_module
 from typing import cast
 
-from hemaml.core.experiment import Engine
 from hemaml.core.search import Search
+from hemaml.core.sweep import Engine
 
 MODULES: dict[Engine, str] = {"native": "optuna_engine", "ray": "ray_engine"}
 

@@ -16,9 +16,9 @@ import optuna
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from hemaml.core.experiment import Sweep
 from hemaml.core.search import Assigned, Ending, Event, Outcome, Study, Watch
 from hemaml.core.space import Space
+from hemaml.core.sweep import Sweep
 from hemaml.core.types import Point
 from hemaml.engines.optuna_study import open_study, own_trials
 from hemaml.engines.outages import awaited

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from hemaml.core.experiment import Sweep
 from hemaml.core.search import Evaluate, Outcome, Stopped, Study, Watch
 from hemaml.core.space import Space
+from hemaml.core.sweep import Sweep
 from hemaml.core.task import Direction
 from hemaml.core.types import Point
 from hemaml.engines.ledger import Ledger

@@ -15,10 +15,10 @@ from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError, S
 from sqlalchemy.pool import NullPool
 
 from hemaml.core.errors import ConfigError, StoreError
-from hemaml.core.experiment import Sweep
 from hemaml.core.search import Study
 from hemaml.core.seeding import derive_seed
 from hemaml.core.space import Space
+from hemaml.core.sweep import Sweep
 from hemaml.engines.journal import open_journal
 
 TABLE_TRIES, TABLE_PAUSE_S = 20, 0.5

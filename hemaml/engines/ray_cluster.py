@@ -16,7 +16,7 @@ from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from hemaml.core.errors import ConfigError, StoreError
-from hemaml.core.experiment import Sweep
+from hemaml.core.sweep import Sweep
 
 LOCAL_ONLY = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 """Where it is 0, Ray's servers listen on the loopback address; elsewhere they do on all."""

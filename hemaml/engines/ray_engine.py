@@ -23,9 +23,9 @@ from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
 from hemaml.core.errors import ConfigError, StoreError
-from hemaml.core.experiment import Sweep
 from hemaml.core.search import Assigned, Evaluate, Outcome, Stopped, Study, Watch
 from hemaml.core.space import Space
+from hemaml.core.sweep import Sweep
 from hemaml.engines.ledger import Ledger
 from hemaml.engines.ray_cluster import (
     Nodes,

@@ -7,9 +7,9 @@ from ray.tune.schedulers import (
     TrialScheduler,
 )
 
-from hemaml.core.experiment import Sweep
 from hemaml.core.search import Study
 from hemaml.core.space import Space
+from hemaml.core.sweep import Sweep
 
 MOST_STEPS = 10**6
 """An objective ends by itself; Ray's schedulers want a number all the same."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hemaml.core.experiment import Goal
+from hemaml.core.sweep import Goal
 from hemaml.core.types import Float64Array
 from hemaml.report.gather import Swept, Trial
 

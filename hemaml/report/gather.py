@@ -13,8 +13,8 @@ from typing import Any
 
 from hemaml.core import settings
 from hemaml.core.documents import parse_yaml, validated
-from hemaml.core.experiment import Goal
 from hemaml.core.space import Dimension, Scalar, Space
+from hemaml.core.sweep import Goal
 from hemaml.core.tracker import Record
 from hemaml.core.types import Point
 from hemaml.record import PARTS

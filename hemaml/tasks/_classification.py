@@ -34,7 +34,7 @@ from hemaml.ops.resampling import Interval, SetScores
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from hemaml.core.experiment import Split
+    from hemaml.core.sweep import Split
     from hemaml.nn.classifier import ImageClassifier
 
 HELD_OUT_SEED = 0

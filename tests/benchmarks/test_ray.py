@@ -18,9 +18,9 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster
 
-from hemaml.core.experiment import Sweep
 from hemaml.core.search import Outcome, Study
 from hemaml.core.space import Space
+from hemaml.core.sweep import Sweep
 from hemaml.engines import search_of
 
 SPACE = Space.model_validate(

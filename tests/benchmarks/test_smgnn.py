@@ -18,8 +18,8 @@ import torch
 from peers.unet import UNet
 
 from hemaml.core.cache import Cache
-from hemaml.core.experiment import Split
 from hemaml.core.objective import Context
+from hemaml.core.sweep import Split
 from hemaml.core.task import Fold
 from hemaml.data.smears import Smears
 from hemaml.data.smears import read as read_smears

@@ -17,9 +17,9 @@ import ray
 
 import hemaml.engines
 from hemaml.core.errors import ConfigError, StoreError, UnknownName
-from hemaml.core.experiment import Sweep
 from hemaml.core.search import Outcome, Stopped, Study
 from hemaml.core.space import Space
+from hemaml.core.sweep import Sweep
 from hemaml.engines.optuna_engine import searched
 from hemaml.engines.optuna_study import open_storage
 
@@ -369,7 +369,7 @@ def test_a_users_error_keeps_its_words_on_the_way_out_of_a_worker(search, study,
 
 KILLED = """
 import importlib, signal, sys, time
-from hemaml.core.experiment import Sweep
+from hemaml.core.sweep import Sweep
 from hemaml.core.search import Outcome, Study
 from hemaml.core.space import Space
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hemaml.core.errors import DataError
-from hemaml.core.experiment import Split
+from hemaml.core.sweep import Split
 from hemaml.data.c_nmc import subject_of
 from hemaml.data.reading import read_dataset, verify_dataset
 from hemaml.data.splits import folds, held_out, outer

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from hemaml.core.errors import DataError
-from hemaml.core.experiment import Split
+from hemaml.core.sweep import Split
 from hemaml.data.reading import read_dataset, verify_dataset
 from hemaml.data.segmentation_wbc import CELL_TYPES, CLASSES
 from hemaml.data.splits import unbalanced

@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from hemaml.core.experiment import Split
 from hemaml.core.markdown import SPACE
+from hemaml.core.sweep import Split
 from hemaml.data.smear_types import SmearTypes, read
 from hemaml.data.split_table import split_table
 from hemaml.data.splits import folds, outer

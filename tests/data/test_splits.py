@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from hemaml.core.dataset import Dataset
 from hemaml.core.errors import ConfigError, DataError
-from hemaml.core.experiment import Split
+from hemaml.core.sweep import Split
 from hemaml.data.assignment import _cost
 from hemaml.data.reading import read_dataset
 from hemaml.data.splits import (

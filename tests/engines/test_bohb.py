@@ -9,9 +9,10 @@ import pytest
 import hemaml
 from hemaml.core import settings
 from hemaml.core.errors import ConfigError
-from hemaml.core.experiment import Sweep, plan_from
+from hemaml.core.experiment import plan_from
 from hemaml.core.search import Outcome, Stopped, Study
 from hemaml.core.space import Space
+from hemaml.core.sweep import Sweep
 from hemaml.engines.optuna_engine import search, searched
 from hemaml.tracking.mlflow_tracker import MlflowTracker
 

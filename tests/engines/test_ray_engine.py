@@ -11,9 +11,9 @@ import ray
 import torch
 
 from hemaml.core.errors import ConfigError, StoreError
-from hemaml.core.experiment import Sweep
 from hemaml.core.search import Outcome, Study
 from hemaml.core.space import Space
+from hemaml.core.sweep import Sweep
 from hemaml.engines import optuna_engine, ray_engine, ray_trial
 from hemaml.engines.optuna_engine import searched
 
@@ -90,7 +90,7 @@ PACKED = """
 import json, sys, time
 from pathlib import Path
 import ray
-from hemaml.core.experiment import Sweep
+from hemaml.core.sweep import Sweep
 from hemaml.core.search import Outcome, Study
 from hemaml.core.space import Space
 from hemaml.engines import ray_cluster, ray_engine

@@ -7,9 +7,9 @@ import pytest
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from hemaml.core.errors import ConfigError, StoreError
-from hemaml.core.experiment import Sweep
 from hemaml.core.search import Outcome, Study
 from hemaml.core.space import Space
+from hemaml.core.sweep import Sweep
 from hemaml.engines import outages
 from hemaml.engines.ledger import Ledger
 from hemaml.engines.optuna_study import open_storage

@@ -2,7 +2,7 @@
 
 import os
 
-from hemaml.core.experiment import Split
+from hemaml.core.sweep import Split
 from hemaml.core.task import Fold
 from hemaml.tasks.leukemia import task
 

@@ -3,8 +3,8 @@
 import os
 
 from hemaml.core.documents import canonical_json
-from hemaml.core.experiment import Split
 from hemaml.core.seeding import derive_seed
+from hemaml.core.sweep import Split
 from hemaml.core.task import Fold
 from hemaml.objectives.wbc_segmentation.smgnn import Params
 from hemaml.tasks.wbc_segmentation import task
