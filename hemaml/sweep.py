@@ -8,7 +8,7 @@ import json
 import secrets
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +21,7 @@ from hemaml.core.experiment import Plan, load_experiment, plan_from
 from hemaml.core.notify import notify
 from hemaml.core.provenance import this_process
 from hemaml.core.search import Change, Event, Study, Watch
+from hemaml.core.sweep import POPULATION
 from hemaml.core.tracker import Run
 from hemaml.core.types import Point
 from hemaml.course import Course, course_of, told_values
@@ -71,7 +72,7 @@ class SweepResult:
         changes: Of a population: what changed on the winner's way, and when.
         values: The winner's values of the goals on validation, from the search (one seed).
         confirmed: Metric to (mean, standard deviation) over the confirmation seeds.
-        searched: Every trial of the search.
+        searched: Every trial of the search; in a population, a value that changed is told in words.
     """
 
     id: str
@@ -223,8 +224,14 @@ class OpenSweep:
             changes=course[1:],
             values=winner.values if winner else (),
             confirmed=confirmed,
-            searched=trials,
+            searched=_told(job, trials) if plan.experiment.sweep.is_population else trials,
         )
+
+
+def _told(job: Job, trials: Sequence[Searched]) -> list[Searched]:
+    """Trials with what their values were on the way: their scores are of these."""
+    courses = (course_of(job.tracker, job.tracker.get(t.run_id), t.point) for t in trials)
+    return [replace(t, point=told_values(c)) for t, c in zip(trials, courses, strict=True)]
 
 
 def open_sweep(
@@ -360,6 +367,8 @@ def _earlier_studies(job: Job) -> tuple[str, ...]:
         "split_digest": split_digest(job.folds),
     }
     known = [r for r in job.tracker.find(tags) if r.tags["objective"] in job.plan.objectives]
+    # What a population's trial scored is not of the values that its study has.
+    known = [record for record in known if record.tags["pruner"] not in POPULATION]
     found = [r for r in known if r.tags.get("goals") == goals_text(job.plan)]
     if not found:
         raise ConfigError(

@@ -11,7 +11,6 @@ import ray
 from test_sweep_ray import know_the_stub
 
 import hemaml
-from hemaml import conclude
 from hemaml.core import settings
 from hemaml.core.checkpoint import load_checkpoint
 from hemaml.core.errors import ConfigError
@@ -22,6 +21,7 @@ from hemaml.course import course_of, told_values
 from hemaml.doctor import examine_sweep
 from hemaml.engines.ray_population import Pb2, Pbt
 from hemaml.record import open_job, recorded_course, recorded_point
+from hemaml.report.gather import read_sweep
 from hemaml.tracking.mlflow_tracker import MlflowTracker
 from hemaml.trial import key_of, run_trial
 
@@ -266,17 +266,17 @@ def run_member(job, assigned, report):
 
 @pytest.mark.slow
 def test_a_population_improves_and_its_winner_is_trained_again_as_it_was(
-    stub, local_ray, monkeypatch
+    stub, local_ray, monkeypatch, tmp_path
 ):
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
     ray.cloudpickle.register_pickle_by_value(sys.modules[know_the_stub.__module__])
     monkeypatch.setattr(sys.modules["hemaml.sweep"], "run_trial", run_member)
-    monkeypatch.setattr(conclude, "study_figures", lambda study, plan: [])
     first = [{"x": x} for x in (0.4, 0.9, 0.95, 1.0)]
     result = hemaml.sweep(plan(stub, first=first, params={"epochs": 24}))
     tracker = MlflowTracker(settings.tracking_uri(), "stub")
     assert {f.what: f.state for f in examine_sweep(result.id) if f.state != "ok"} == {}
     assert [trial.ending for trial in result.searched] == ["finished"] * MEMBERS
+    sweep = tracker.get(result.run_id)
     members = tracker.find({"kind": "trial"}, parent=result.run_id)
     changed = [run for run in members if "changes" in run.tags]
     assert changed
@@ -286,15 +286,25 @@ def test_a_population_improves_and_its_winner_is_trained_again_as_it_was(
         assert steps[0] == -1 and steps == sorted(set(steps))
         assert all(0 <= change["point"]["x"] <= 1 for change in told)
         assert {change["donor"] for change in told[1:]} <= set(range(MEMBERS))
-    alone = {t.number: 1 - (t.point["x"] - 0.3) ** 2 for t in result.searched}
+    alone = {int(r.tags["trial"]): 1 - (float(r.params["x"]) - 0.3) ** 2 for r in members}
     assert any(t.values[0] > alone[t.number] + 0.1 for t in result.searched)
+    board = {trial.number: trial.point["x"] for trial in result.searched}
+    for run in members:  # nobody reads a score beside values that it is not of
+        words = "changes" in run.tags
+        assert isinstance(board[int(run.tags["trial"])], str) == words
+        shown = next(t for t in read_sweep(sweep).trials if t.run_id == run.id)
+        assert shown.changed == words and isinstance(shown.point["x"], str) == words
+    assert not read_sweep(sweep).settled
+    drawn = {path.stem for path in tracker.download(sweep.id, "figures", tmp_path).iterdir()}
+    assert drawn == {"history", "learning_curves"}
+    with pytest.raises(ConfigError, match="a warm start needs an earlier sweep"):
+        hemaml.sweep(plan(stub, pruner="none", engine="native", sampler="tpe"), warm_start=True)
     with pytest.raises(ConfigError, match="changed on the way, as its course.json tells"):
         recorded_point(result.plan, run_id=changed[0].id)
     course = recorded_course(result.plan, run_id=changed[0].id)
     evaluated = hemaml.evaluate(plan(stub), point=course[0].point, changes=course[1:], splits=1)
     (split,) = tracker.find({"kind": "split"}, parent=evaluated.run_id)
     assert values(tracker, split)[1:] == [(c.step, c.point) for c in course[1:]]
-    sweep = tracker.get(result.run_id)
     (confirmed,) = tracker.find({"kind": "confirm"}, parent=result.run_id)
     winner = tracker.get(sweep.tags["best_run"])
     assert values(tracker, confirmed) == values(tracker, winner)

@@ -17,6 +17,7 @@ from hemaml.explain import Picture
 
 FEWEST = 2
 """Finished trials below which a figure says nothing."""
+WITHOUT_PARAMETERS = ("history", "learning_curves")
 DRAWN = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
@@ -30,6 +31,8 @@ def study_figures(study: Study, plan: Plan) -> list[Picture]:
     if len(done) < FEWEST:
         return []
     figures = _figures(opened, [goal.metric for goal in plan.goals], len(done))
+    if plan.experiment.sweep.is_population:  # values that a trial began with explain nothing
+        figures = [figure for figure in figures if figure[0] in WITHOUT_PARAMETERS]
     return [_draw(name, plot, options) for name, plot, options in figures]
 
 

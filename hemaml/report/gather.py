@@ -17,6 +17,7 @@ from hemaml.core.space import Dimension, Scalar, Space
 from hemaml.core.sweep import Goal
 from hemaml.core.tracker import Record
 from hemaml.core.types import Point
+from hemaml.course import course_of, told_values
 from hemaml.record import PARTS
 from hemaml.tracking.mlflow_tracker import MlflowTracker
 from hemaml.tracking.views import run_page, ui_address
@@ -44,6 +45,7 @@ class Trial:
     outcome: str
     reason: str
     point: Point
+    changed: bool
     metrics: Mapping[str, float]
     seconds: float
     on_gpu: bool
@@ -124,6 +126,15 @@ class Swept:
         ]
         return tuple(sorted(done, key=lambda t: -self.sign * t.value(self.goal.metric)))
 
+    @cached_property
+    def settled(self) -> tuple[Trial, ...]:
+        """The same where each had one value a parameter; of a population none.
+
+        There a score says nothing of the values that its trial began with, and the few that kept
+        theirs are those that did well.
+        """
+        return () if any(trial.changed for trial in self.trials) else self.finished
+
     @property
     def hours(self) -> float:
         """Hours of training, of all trials and confirmation seeds together."""
@@ -153,7 +164,9 @@ def read_sweep(record: Record) -> Swept:
     document = parse_yaml(tracker.read_text(record.id, "experiment.yaml"), "experiment.yaml")
     ranges = parse_yaml(tracker.read_text(record.id, "search_space.yaml"), "search_space.yaml")
     space = validated(Space, ranges, "search_space.yaml")
-    trials = [_trial(run, space) for run in tracker.find({"kind": "trial"}, parent=record.id)]
+    trials = [
+        _trial(tracker, run, space) for run in tracker.find({"kind": "trial"}, parent=record.id)
+    ]
     seeds = tracker.find({"kind": "confirm", "outcome": "finished"}, parent=record.id)
     path = f"winner/{PARTS}"
     known = tracker.has_artifact(record.id, path)
@@ -170,13 +183,16 @@ def read_sweep(record: Record) -> Swept:
     )
 
 
-def _trial(run: Record, space: Space) -> Trial:
+def _trial(tracker: MlflowTracker, run: Record, space: Space) -> Trial:
+    course = course_of(tracker, run, {})
+    changed = len(course) > 1
     return Trial(
         number=int(run.tags["trial"]),
         run_id=run.id,
         outcome=run.tags.get("outcome", "running"),
         reason=run.tags.get("reason", ""),
-        point=_point(run.params, space),
+        point=told_values(course) if changed else _point(run.params, space),
+        changed=changed,
         metrics=run.metrics,
         seconds=_seconds(run),
         on_gpu=_on_gpu(run),

@@ -109,7 +109,7 @@ def parallel_coordinates(sweep: Swept) -> "Figure | None":
     """Each finished trial as a line through its parameters to its score; axes can be brushed."""
     from plotly import graph_objects as go
 
-    trials = sweep.finished[::-1]  # the best are drawn last
+    trials = sweep.settled[::-1]  # the best are drawn last
     if len(trials) < 2:
         return None
     values = column(trials, sweep.goal.metric)
@@ -139,8 +139,8 @@ def importance(sweep: Swept) -> "Figure | None":
     """How much of the score each parameter explains, with a 95 % interval over resampled trials."""
     from plotly import graph_objects as go
 
-    values = sweep.sign * column(sweep.finished, sweep.goal.metric)
-    found = importances([trial.point for trial in sweep.finished], values, sweep.space)
+    values = sweep.sign * column(sweep.settled, sweep.goal.metric)
+    found = importances([trial.point for trial in sweep.settled], values, sweep.space)
     if not found:
         return None
     names = sorted(found, key=lambda name: found[name].share)
@@ -165,7 +165,7 @@ def slices(sweep: Swept) -> "Figure | None":
     """The score against each parameter alone; later trials are darker."""
     from plotly.subplots import make_subplots
 
-    trials = sorted(sweep.finished, key=lambda trial: trial.number)
+    trials = sorted(sweep.settled, key=lambda trial: trial.number)
     axes = axes_of(sweep)
     if len(trials) < 2:
         return None
@@ -201,7 +201,7 @@ def contours(sweep: Swept) -> "Figure | None":
     """The mean score over pairs of the parameters that matter most."""
     from plotly.subplots import make_subplots
 
-    trials = sweep.finished
+    trials = sweep.settled
     values = column(trials, sweep.goal.metric)
     found = importances([t.point for t in trials], sweep.sign * values, sweep.space, resamples=0)
     ranked = sorted(found, key=lambda name: -found[name].share)[:MOST_CONTOURS]
@@ -220,7 +220,7 @@ def contours(sweep: Swept) -> "Figure | None":
 def _add_contour(figure: "Figure", sweep: Swept, across: Axis, up: Axis, index: int) -> None:
     from plotly import graph_objects as go
 
-    trials = [t for t in sweep.finished if across.name in t.point and up.name in t.point]
+    trials = [t for t in sweep.settled if across.name in t.point and up.name in t.point]
     values = column(trials, sweep.goal.metric)
     x_T, y_T = across.places(trials), up.places(trials)
     z_GG = smoothed(across, up, x_T, y_T, values)

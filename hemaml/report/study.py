@@ -141,7 +141,7 @@ def studies(sweep: Swept) -> list[Study]:
 
 def _study(sweep: Swept, figure: StudyFigure) -> Study:
     groups: dict[tuple[tuple[str, Scalar], ...], list[Trial]] = {}
-    for trial in sorted(sweep.finished, key=lambda trial: trial.number):
+    for trial in sorted(sweep.settled, key=lambda trial: trial.number):
         key = tuple((n, trial.point.get(n)) for n in sweep.space if n != SEED)
         groups.setdefault(key, []).append(trial)
     y = figure.y or sweep.goal.metric
@@ -205,7 +205,7 @@ def _lines(sweep: Swept, figure: StudyFigure) -> list[str]:
             places.append(known.index(value) if value in known else trial.number)
         return tuple(places)
 
-    return list(dict.fromkeys(_line(figure, t) for t in sorted(sweep.finished, key=rank)))
+    return list(dict.fromkeys(_line(figure, t) for t in sorted(sweep.settled, key=rank)))
 
 
 def sweep_tables(sweep: Swept) -> list[Table]:
