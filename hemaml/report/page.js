@@ -62,7 +62,10 @@
   );
   plots.forEach((plot) => near.observe(plot));
 
-  const idle = window.requestIdleCallback ?? ((call) => setTimeout(call, 60));
+  // A frame that Chromium takes for unseen, as MLflow's preview on a busy machine, is never idle.
+  const idle = window.requestIdleCallback
+    ? (call) => requestIdleCallback(call, { timeout: 1000 })
+    : (call) => setTimeout(call, 60);
   const rest = [...plots];
   function next() {
     const plot = rest.shift();
