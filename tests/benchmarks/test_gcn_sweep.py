@@ -41,7 +41,7 @@ def install(clock, system):
         clock.wrap("tracking", mlflow_tracker, "_open_sqlite")
         clock.wrap("model", logged_model, "log_model")
         clock.wrap("pictures", import_module("hemaml.conclude"), "study_figures")
-        clock.wrap("pictures", import_module("hemaml.record"), "log_model_pictures")
+        clock.wrap("pictures", import_module("hemaml.registering"), "log_model_pictures")
     else:
         peer = import_module(f"peers.{system}")
         clock.wrap("embeddings", peer, "embedded")

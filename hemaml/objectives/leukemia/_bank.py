@@ -54,11 +54,10 @@ class Bank:
 
     @torch.no_grad()
     def attached(
-        self, network: KnnGcn, relayed: Relayed, features_QF: Float32Array, k: int
+        self, network: KnnGcn, relayed: Relayed, features_QF: Float32Array, links: Links
     ) -> tuple[Float32Array, Float32Array]:
-        """Hidden values, Q x hidden, and probabilities, Q x C, of new images."""
+        """Hidden values, Q x hidden, and probabilities, Q x C, of new images by their `links`."""
         network.eval()
-        links, _ = self._links(features_QF, k)
         x = torch.from_numpy(features_QF).to(self.device)
         hidden, logits = network.attach(x, relayed, links)
         return hidden.float().cpu().numpy(), logits.float().softmax(dim=1).cpu().numpy()
@@ -68,7 +67,7 @@ class Bank:
     ) -> Neighbourhood:
         """The neighbours of one new image, and what the edge to each matters to its class."""
         network.eval()
-        links, similarities = self._links(features_1F, k)
+        links, similarities = self.links(features_1F, k)
         x = torch.from_numpy(features_1F).to(self.device)
         weights = explain_edges(network, x, relayed, links)
         nodes = links.neighbours[0].tolist()
@@ -80,7 +79,8 @@ class Bank:
             thumbnails=[self.thumbnails[node] for node in nodes] if len(self.thumbnails) else (),
         )
 
-    def _links(self, features_QF: Float32Array, k: int) -> tuple[Links, Float32Array]:
+    def links(self, features_QF: Float32Array, k: int) -> tuple[Links, Float32Array]:
+        """The k nearest nodes of new images, whatever the weights, and Q x k similarities."""
         found = nearest(unit_rows(features_QF), self.unit, k)
         neighbours = torch.from_numpy(np.ascontiguousarray(found.indices)).to(self.device)
         degrees = self.graph.degrees[:, 0].float()[neighbours]

@@ -20,7 +20,7 @@ from hemaml.core.errors import ConfigError
 from hemaml.core.types import Float32Array, Frozen, UInt8Array
 from hemaml.data.pixels import scaled
 from hemaml.nn.backbones import Backbone, Loaded, architecture_of
-from hemaml.nn.knn_gcn import Conv, KnnGcn, edgeless
+from hemaml.nn.knn_gcn import Conv, KnnGcn, Links, edgeless
 from hemaml.nn.parameters import count_parameters
 from hemaml.nn.weights import BACKBONE_FILE
 from hemaml.objectives.leukemia._bank import Bank, bank_from, bank_tensors
@@ -115,6 +115,7 @@ class GcnModel:
         self.mlp = mlp
         self.seen = dict(seen or {})
         self._known = known
+        self._linked: tuple[Float32Array, Links] | None = None
         self.refresh()
 
     def refresh(self) -> None:
@@ -220,8 +221,14 @@ class GcnModel:
         )
 
     def _attached(self, features_QF: Float32Array) -> tuple[Float32Array, Float32Array]:
-        """Hidden values and probabilities of new images."""
-        return self.bank.attached(self.network, self._relayed, features_QF, self.params.k)
+        """Hidden values and probabilities of new images.
+
+        The neighbours of the features that were asked for last are kept: a training validates on
+        the same images again and again.
+        """
+        if self._linked is None or self._linked[0] is not features_QF:
+            self._linked = features_QF, self.bank.links(features_QF, self.params.k)[0]
+        return self.bank.attached(self.network, self._relayed, *self._linked)
 
 
 @dataclass(frozen=True, slots=True)
