@@ -1,16 +1,22 @@
-"""How much each searched parameter explains of the score, and how sure that is."""
+"""How much each searched parameter explains of the score, and how sure that is.
+
+Optuna's importance imports scikit-learn, a second that no sweep waits for before its first trial.
+"""
 
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import optuna
-from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.trial import FixedTrial, FrozenTrial, create_trial
 
 from hemaml.core.space import Space
 from hemaml.core.types import Float64Array, Point
+
+if TYPE_CHECKING:
+    from optuna.importance import PedAnovaImportanceEvaluator
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)  # each study made here would be told
 
@@ -92,17 +98,19 @@ def _shares(trials: Sequence[FrozenTrial]) -> dict[str, float]:
     """Shares of one set of trials; empty where all score alike."""
     if len({trial.value for trial in trials}) < 2:
         return {}
+    from optuna.importance import get_param_importances
+
     study = optuna.create_study(direction="maximize")
     study.add_trials(trials)
     with warnings.catch_warnings():
         # Of a resample whose best are all of it: its shares are equal, as they should be.
         warnings.filterwarnings("ignore", "Target and region quantiles select the same set")
-        shares: dict[str, float] = optuna.importance.get_param_importances(
-            study, evaluator=evaluator(len(trials))
-        )
+        shares: dict[str, float] = get_param_importances(study, evaluator=evaluator(len(trials)))
     return shares
 
 
-def evaluator(num_trials: int) -> PedAnovaImportanceEvaluator:
+def evaluator(num_trials: int) -> "PedAnovaImportanceEvaluator":
     """PED-ANOVA for the best tenth, or the best five where a tenth is fewer, half at most."""
+    from optuna.importance import PedAnovaImportanceEvaluator
+
     return PedAnovaImportanceEvaluator(target_quantile=min(0.5, max(0.1, BEST / num_trials)))
