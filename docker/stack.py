@@ -2,8 +2,9 @@
 
 PostgreSQL, an MLflow server with users, a Ray head and optuna-dashboard, each by the entry point
 that its container runs, on the loopback address and on free ports. The folder keeps all they know,
-and the secrets that the first start makes; a later start finds everything again. Ctrl-C or SIGTERM
-ends all.
+and the secrets that the first start makes; a later start finds everything again. A server that
+dies is started again. Ctrl-C or SIGTERM ends all. ARTIFACTS=s3://BUCKET/FOLDER keeps artifacts
+there, with boto3's own variables for who and where.
 
     python docker/stack.py FOLDER
 """
@@ -27,6 +28,8 @@ SECRETS = (
 )  # fmt: skip
 PORTS = ("POSTGRES_PORT", "MLFLOW_PORT", "RAY_PORT", "STUDIES_PORT")
 START_S, END_S = 120, 30
+STEADY_S = 10
+"""What ends sooner after its start would only end again."""
 
 
 class Stack:
@@ -37,25 +40,31 @@ class Stack:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.settings = self._kept_settings()
         self.servers: dict[str, subprocess.Popen[bytes]] = {}
+        self.arguments = {"database": [str(self.folder / "database")], "ray": ["head"]}
+        self.started: dict[str, float] = {}
 
     def start(self) -> None:
         """Starts the servers in the order in which they need each other."""
-        self._start("database", str(self.folder / "database"))
+        self._start("database")
         self._await("database", "POSTGRES_PORT")
-        self._start("mlflow")
-        self._start("ray", "head")
-        self._start("studies")
+        for name in ("mlflow", "ray", "studies"):
+            self._start(name)
         for name, port in (
             ("mlflow", "MLFLOW_PORT"), ("ray", "RAY_PORT"), ("studies", "STUDIES_PORT")
         ):  # fmt: skip
             self._await(name, port)
 
     def watch(self) -> None:
-        """Returns never; raises `SystemExit` where a server has ended by itself."""
+        """Returns never: starts again what has ended, and fails where that does not last."""
         while True:
             for name, server in self.servers.items():
-                if server.poll() is not None:
+                if server.poll() is None:
+                    continue
+                if time.monotonic() - self.started[name] < STEADY_S:
                     self._fail(name, f"it ended with {server.returncode}")
+                print(f"{name} ended with {server.returncode}: started again", flush=True)
+                _signal(server, signal.SIGKILL)  # children that it has left
+                self._start(name)
             time.sleep(0.5)
 
     def stop(self) -> None:
@@ -91,18 +100,20 @@ class Stack:
         made = {name: known.get(name) or secrets.token_hex(24) for name in SECRETS}
         _write(path, made)
         ports = {name: os.environ.get(name) or str(_free_port()) for name in PORTS}
-        return {**made, **ports, "ARTIFACTS": str(self.folder / "artifacts")}
+        artifacts = os.environ.get("ARTIFACTS") or str(self.folder / "artifacts")
+        return {**made, **ports, "ARTIFACTS": artifacts}
 
-    def _start(self, name: str, *arguments: str) -> None:
+    def _start(self, name: str) -> None:
         programs = Path(sys.executable).parent
         environment = {
             **os.environ, **self.settings, "PATH": f"{programs}:{os.environ['PATH']}"
         }  # fmt: skip
         with (self.folder / f"{name}.log").open("ab") as log:
             self.servers[name] = subprocess.Popen(
-                [str(ENTRYPOINTS / f"{name}.sh"), *arguments],
+                [str(ENTRYPOINTS / f"{name}.sh"), *self.arguments.get(name, ())],
                 stdout=log, stderr=log, env=environment, start_new_session=True, cwd=self.folder,
             )  # fmt: skip
+        self.started[name] = time.monotonic()
 
     def _await(self, name: str, port: str) -> None:
         deadline = time.monotonic() + START_S
