@@ -4,11 +4,11 @@ BIN := .venv/bin
 AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo --non-interactive)
 DEMO := $(if $(HEMAML_DATA),smgnn,smgnn_smears)
 
-.PHONY: demo test bench stack install bohb browser database clean
+.PHONY: demo test bench stack install bohb browser database compose clean
 demo: .venv/installed  ## a sweep with its results in MLflow; real images where HEMAML_DATA is set
 	$(BIN)/hemaml sweep experiments/wbc_segmentation/$(DEMO).yaml --trials 8 --workers 2
 
-test: .venv/installed bohb browser database  ## all checks
+test: .venv/installed bohb browser database compose  ## all checks
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
 	$(BIN)/hemaml check
 	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
@@ -42,6 +42,12 @@ database:  ## PostgreSQL, which tests of sweeps on servers start
 	  || $(AS_ROOT) sh -c "apt-get update -qq && apt-get install -qq --yes postgresql" \
 	  || echo "PostgreSQL is absent and apt-get cannot install it here: tests of servers are" \
 	    "skipped, and fail where CI is set. Ask for: apt-get install postgresql" >&2
+
+compose:  ## docker-compose, which a test of docker/compose.yaml asks; no engine
+	@docker compose version >/dev/null 2>&1 || command -v docker-compose >/dev/null \
+	  || $(AS_ROOT) sh -c "apt-get update -qq && apt-get install -qq --yes --no-install-recommends docker-compose" \
+	  || echo "docker-compose is absent and apt-get cannot install it here: a test of docker/compose.yaml is" \
+	    "skipped, and fails where CI is set. Ask for: apt-get install docker-compose" >&2
 
 clean:
 	rm -rf .venv build *.egg-info

@@ -2,8 +2,10 @@
 
 PostgreSQL, an MLflow server with users, a Ray head and optuna-dashboard, each by the entry point
 that its container runs, on the loopback address and on free ports. The folder keeps all they know,
-and the secrets that the first start makes; a later start finds everything again. Ctrl-C or SIGTERM
-ends all.
+and the secrets that the first start makes; a later start finds everything again. A server that
+dies is started again. Ctrl-C or SIGTERM ends all. ARTIFACTS=s3://BUCKET/FOLDER keeps artifacts
+there, with boto3's own variables for who and where. HEMAML_BIND=ADDRESS, one of this machine's,
+lets other machines in.
 
     python docker/stack.py FOLDER
 """
@@ -27,6 +29,8 @@ SECRETS = (
 )  # fmt: skip
 PORTS = ("POSTGRES_PORT", "MLFLOW_PORT", "RAY_PORT", "STUDIES_PORT")
 START_S, END_S = 120, 30
+STEADY_S = 10
+"""What ends sooner after its start would only end again."""
 
 
 class Stack:
@@ -35,27 +39,34 @@ class Stack:
     def __init__(self, folder: Path) -> None:
         self.folder = folder.resolve()
         self.folder.mkdir(parents=True, exist_ok=True)
+        self.host = os.environ.get("HEMAML_BIND") or "127.0.0.1"
         self.settings = self._kept_settings()
         self.servers: dict[str, subprocess.Popen[bytes]] = {}
+        self.arguments = {"database": [str(self.folder / "database")], "ray": ["head"]}
+        self.started: dict[str, float] = {}
 
     def start(self) -> None:
         """Starts the servers in the order in which they need each other."""
-        self._start("database", str(self.folder / "database"))
+        self._start("database")
         self._await("database", "POSTGRES_PORT")
-        self._start("mlflow")
-        self._start("ray", "head")
-        self._start("studies")
+        for name in ("mlflow", "ray", "studies"):
+            self._start(name)
         for name, port in (
             ("mlflow", "MLFLOW_PORT"), ("ray", "RAY_PORT"), ("studies", "STUDIES_PORT")
         ):  # fmt: skip
             self._await(name, port)
 
     def watch(self) -> None:
-        """Returns never; raises `SystemExit` where a server has ended by itself."""
+        """Returns never: starts again what has ended, and fails where that does not last."""
         while True:
             for name, server in self.servers.items():
-                if server.poll() is not None:
+                if server.poll() is None:
+                    continue
+                if time.monotonic() - self.started[name] < STEADY_S:
                     self._fail(name, f"it ended with {server.returncode}")
+                print(f"{name} ended with {server.returncode}: started again", flush=True)
+                _signal(server, signal.SIGKILL)  # children that it has left
+                self._start(name)
             time.sleep(0.5)
 
     def stop(self) -> None:
@@ -71,12 +82,12 @@ class Stack:
     def client(self) -> Path:
         """A file, for `. FILE`, that makes hemaml use this stack; only its owner can read it."""
         password = quote(self.settings["POSTGRES_PASSWORD"], safe="")
-        port = self.settings["POSTGRES_PORT"]
+        database = f"{self.host}:{self.settings['POSTGRES_PORT']}"
         told = {
-            "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{self.settings['MLFLOW_PORT']}",
+            "MLFLOW_TRACKING_URI": f"http://{self.host}:{self.settings['MLFLOW_PORT']}",
             "MLFLOW_TRACKING_USERNAME": "admin",
             "MLFLOW_TRACKING_PASSWORD": self.settings["MLFLOW_AUTH_ADMIN_PASSWORD"],
-            "HEMAML_STUDY_STORAGE": f"postgresql+psycopg://hemaml:{password}@127.0.0.1:{port}/studies",
+            "HEMAML_STUDY_STORAGE": f"postgresql+psycopg://hemaml:{password}@{database}/studies",
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": self.settings["RAY_AUTH_TOKEN"],
         }
@@ -90,23 +101,29 @@ class Stack:
         ) if path.exists() else {}  # fmt: skip
         made = {name: known.get(name) or secrets.token_hex(24) for name in SECRETS}
         _write(path, made)
-        ports = {name: os.environ.get(name) or str(_free_port()) for name in PORTS}
-        return {**made, **ports, "ARTIFACTS": str(self.folder / "artifacts")}
+        ports = {name: os.environ.get(name) or str(_free_port(self.host)) for name in PORTS}
+        artifacts = os.environ.get("ARTIFACTS") or str(self.folder / "artifacts")
+        where = {"HEMAML_BIND": self.host, "POSTGRES_HOST": self.host, "ARTIFACTS": artifacts}
+        return {**made, **ports, **where}
 
-    def _start(self, name: str, *arguments: str) -> None:
+    def _start(self, name: str) -> None:
         programs = Path(sys.executable).parent
         environment = {
             **os.environ, **self.settings, "PATH": f"{programs}:{os.environ['PATH']}"
         }  # fmt: skip
+        if name == "studies":  # it asks nobody for a password
+            environment["HEMAML_BIND"] = "127.0.0.1"
         with (self.folder / f"{name}.log").open("ab") as log:
             self.servers[name] = subprocess.Popen(
-                [str(ENTRYPOINTS / f"{name}.sh"), *arguments],
+                [str(ENTRYPOINTS / f"{name}.sh"), *self.arguments.get(name, ())],
                 stdout=log, stderr=log, env=environment, start_new_session=True, cwd=self.folder,
             )  # fmt: skip
+        self.started[name] = time.monotonic()
 
     def _await(self, name: str, port: str) -> None:
         deadline = time.monotonic() + START_S
-        while not _listens(int(self.settings[port])):
+        host = "127.0.0.1" if name == "studies" else self.host
+        while not _listens(host, int(self.settings[port])):
             if self.servers[name].poll() is not None:
                 self._fail(name, f"it ended with {self.servers[name].returncode}")
             if time.monotonic() > deadline:
@@ -137,16 +154,16 @@ def _write(path: Path, values: dict[str, str], *, export: str = "") -> Path:
     return path
 
 
-def _free_port() -> int:
+def _free_port(host: str) -> int:
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind((host, 0))
         return int(probe.getsockname()[1])
 
 
-def _listens(port: int) -> bool:
+def _listens(host: str, port: int) -> bool:
     with socket.socket() as probe:
         probe.settimeout(1)
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+        return probe.connect_ex((host, port)) == 0
 
 
 def main() -> None:
@@ -161,14 +178,12 @@ def main() -> None:
             ("MLflow", "MLFLOW_PORT", "user admin, password in .env of the folder"),
             ("studies", "STUDIES_PORT", "optuna-dashboard, asks nobody for a password"),
         ):
-            print(f"{name:8} http://127.0.0.1:{stack.settings[port]}  {what}")
-        print(f"{'Ray':8} 127.0.0.1:{stack.settings['RAY_PORT']}")
+            host = stack.host if name == "MLflow" else "127.0.0.1"
+            print(f"{name:8} http://{host}:{stack.settings[port]}  {what}")
+        ray = f"{stack.host}:{stack.settings['RAY_PORT']}"
+        print(f"{'Ray':8} {ray}")
         print(f"use it:  . {shlex.quote(str(stack.client()))}")
-        print(
-            f"         hemaml sweep EXPERIMENT --engine ray --address 127.0.0.1:"
-            f"{stack.settings['RAY_PORT']}",
-            flush=True,
-        )
+        print(f"         hemaml sweep EXPERIMENT --engine ray --address {ray}", flush=True)
         stack.watch()
     except KeyboardInterrupt:
         pass

@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 
 from hemaml.card import model_card
 from hemaml.core import settings
-from hemaml.core.errors import ConfigError
+from hemaml.core.errors import ConfigError, Forbidden
 from hemaml.core.experiment import Plan
 from hemaml.core.predictions import LIVE
 from hemaml.core.tracker import Record, Run
@@ -29,6 +29,10 @@ REPEATED = (
     "mlflow.source.git.commit",
 )  # fmt: skip
 """Of a run's tags, those that a registered version repeats."""
+REGISTERED_AS = "registered"
+"""Tag of a run whose model is a registered version: the version's URI."""
+UNREGISTERED = "unregistered"
+"""Tag of a run whose model was to be registered by somebody who may not."""
 MODEL = "model"
 """Tag of a run that logged a model: the model's URI."""
 
@@ -58,6 +62,9 @@ def log_winner(job: Job, run: Run, seed: Record) -> None:
 def log_servable(job: Job, run: Run, source: str) -> None:
     """Logs the weights of the run `source` as a model, and registers it where that is asked for.
 
+    Where the server does not let this user register, the run says so in its tag `unregistered`, and
+    `hemaml promote` registers it for who may.
+
     Raises:
         ModelError: The weights do not predict as they did in training; nothing is registered.
     """
@@ -80,7 +87,18 @@ def log_servable(job: Job, run: Run, source: str) -> None:
     describe_model(job.tracker, model, source, scores, job.folds[0].val)
     run.set_tags({MODEL: model, "model_run": source, "trial_key": record.tags["trial_key"]})
     if job.plan.experiment.register_as is not None:
-        register(job.tracker, run.id, registered_name(job.plan, job.data.name))
+        name = registered_name(job.plan, job.data.name)
+        try:
+            register(job.tracker, run.id, name)
+        except Forbidden:
+            which = f"--sweep {job.sweep}" if job.sweep else f"--run {run.id}"
+            told = f"a promoter registers it: hemaml promote {name} {which}"
+            run.set_tags({UNREGISTERED: told})
+
+
+def unregistered(record: Record) -> str:
+    """Who registers the model of a run, and how, where it was to be and is not."""
+    return "" if REGISTERED_AS in record.tags else record.tags.get(UNREGISTERED, "")
 
 
 def register(tracker: MlflowTracker, run_id: str, name: str) -> Version:
@@ -104,7 +122,7 @@ def register(tracker: MlflowTracker, run_id: str, name: str) -> Version:
     uri = tracker.register(run_id, model, name, tags)
     version = registry.version(name, int(uri.rpartition("/")[2]))
     registry.describe(version, model_card(uri, record, stored_plan(record).experiment, params))
-    tracker.annotate(run_id, {"registered": uri})
+    tracker.annotate(run_id, {REGISTERED_AS: uri})
     return version
 
 

@@ -16,7 +16,7 @@ from hemaml.record import (
     page,
     run_tags,
 )
-from hemaml.registering import log_servable
+from hemaml.registering import log_servable, unregistered
 from hemaml.training import STATUS
 from hemaml.trial import run_trial
 
@@ -32,6 +32,7 @@ class RunResult:
         metrics: Scores of the best validation, sizes and times.
         reused_from: Run of an equal trial whose result was taken over.
         link: Its page in the MLflow UI.
+        unregistered: Where its model was to be registered and this user may not: who does, and how.
     """
 
     run_id: str
@@ -40,6 +41,7 @@ class RunResult:
     metrics: Mapping[str, float]
     reused_from: str
     link: str
+    unregistered: str = ""
 
 
 def run(
@@ -76,12 +78,13 @@ def run(
             log_servable(job, written, source)
         finally:  # it has finished, whatever becomes of its pictures
             written.end(STATUS[outcome.ending])
-    metrics = tracker.get(outcome.run_id).metrics
+    record = tracker.get(outcome.run_id)
     return RunResult(
         run_id=outcome.run_id,
         ending=outcome.ending,
         reason=outcome.reason,
-        metrics=dict(metrics),
+        metrics=dict(record.metrics),
         reused_from=outcome.reused_from,
         link=page(job, outcome.run_id),
+        unregistered=unregistered(record),
     )

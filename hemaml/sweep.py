@@ -48,7 +48,7 @@ from hemaml.record import (
     summary,
     unfinished_sweep,
 )
-from hemaml.registering import log_winner
+from hemaml.registering import log_winner, unregistered
 from hemaml.report import push_report, study_pictures
 from hemaml.tracking.mlflow_tracker import MlflowTracker
 from hemaml.tracking.views import trials_view, ui_address
@@ -73,6 +73,7 @@ class SweepResult:
         values: The winner's values of the goals on validation, from the search (one seed).
         confirmed: Metric to (mean, standard deviation) over the confirmation seeds.
         searched: Every trial of the search; in a population, a value that changed is told in words.
+        unregistered: Where its model was to be registered and this user may not: who does, and how.
     """
 
     id: str
@@ -84,6 +85,7 @@ class SweepResult:
     values: tuple[float, ...]
     confirmed: Mapping[str, tuple[float, float]]
     searched: Sequence[Searched]
+    unregistered: str = ""
 
     def trials(self) -> "pd.DataFrame":
         """One row a trial: number, ending, the goals, the point's parameters, seconds, run id."""
@@ -214,17 +216,18 @@ class OpenSweep:
         self.run.set_tags({"outcome": "finished" if winner else "no_winner"})
         self.run.end("FINISHED" if winner else "FAILED")
         push_report(job.tracker.get(self.run.id))
-        view = job.tracker.get(self.run.id).tags["view"]
+        record = job.tracker.get(self.run.id)
         return SweepResult(
             id=self.id,
             run_id=self.run.id,
-            link=f"{ui_address(settings.tracking_uri())}/{view}",
+            link=f"{ui_address(settings.tracking_uri())}/{record.tags['view']}",
             plan=plan,
             best=course[0].point if winner else None,
             changes=course[1:],
             values=winner.values if winner else (),
             confirmed=confirmed,
             searched=_told(job, trials) if plan.experiment.sweep.is_population else trials,
+            unregistered=unregistered(record),
         )
 
 

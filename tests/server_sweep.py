@@ -1,6 +1,6 @@
 """A sweep of the stub with two workers on the stores that the settings name; run as a script.
 
-    python server_sweep.py ENGINE [SWEEP]
+    python server_sweep.py native|ray|ray@HOST:PORT [SWEEP]
 
 It prints each event as a line. With an id, it goes on with that sweep.
 """
@@ -45,7 +45,9 @@ def main(engine, sweep_id=None):
     sys.modules["hemaml.record"].objective_names = lambda: ["stub.stub"]
     sys.modules["hemaml.sweep"].run_trial = run_stub_trial
     conclude.study_figures = lambda study, plan: []
+    engine, _, address = engine.partition("@")
     settings = {"trials": TRIALS, "workers": 2, "engine": engine, "confirm_seeds": 1}
+    settings |= {"address": address} if address else {}
     document = {**stub.EXPERIMENT, "sweep": {**stub.EXPERIMENT["sweep"], **settings}}
     opened = reopen_sweep(sweep_id) if sweep_id else open_sweep(plan_from(document, stub.SPACE))
     print("sweep", opened.id, flush=True)

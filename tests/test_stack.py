@@ -3,22 +3,15 @@
 import os
 import re
 import shutil
-import signal
 import stat
 import subprocess
-import sys
-import time
 import urllib.error
 import urllib.request
-from pathlib import Path
 
 import pytest
 import yaml
-from servers import postgres_programs
+from stack import ROOT, SMALL, Stack, processes_of, stack_folder
 
-ROOT = Path(__file__).parents[1]
-STACK = ROOT / "docker" / "stack.py"
-LATE_S = 300
 ANY_EXPERIMENT = "/api/2.0/mlflow/experiments/get?experiment_id=0"
 ENTRYPOINTS = {
     "database.sh": ("POSTGRES_PASSWORD",),
@@ -30,7 +23,6 @@ ENTRYPOINTS = {
     "studies.sh": ("POSTGRES_PASSWORD",),
 }  # fmt: skip
 SECRETS = {name for names in ENTRYPOINTS.values() for name in names} - {"ARTIFACTS"}
-SMALL = ("params.epochs=1", "data.count=24", "data.size=64", "sweep.confirm_seeds=0")
 
 
 @pytest.mark.parametrize(
@@ -62,60 +54,52 @@ def test_compose_has_no_default_for_a_secret_and_publishes_on_loopback():
     assert all(f"\n{name}=\n" in f"\n{example}" for name in SECRETS)
 
 
-class Stack:
-    def __init__(self, folder):
-        self.folder = folder
-        self.log = folder.with_suffix(".log")
-        with self.log.open("w") as log:
-            command = [sys.executable, str(STACK), str(folder)]
-            self.process = subprocess.Popen(command, stdout=log, stderr=log)
-        deadline = time.monotonic() + LATE_S
-        while "--address" not in (told := self.log.read_text()):
-            assert self.process.poll() is None and time.monotonic() < deadline, told
-            time.sleep(0.2)
-        self.address = re.search(r"--address (\S+)", told)[1]
+@pytest.fixture(scope="module")
+def compose(tmp_path_factory):
+    """Compose's own reading of the file, by either of its programs; neither needs an engine."""
+    file, folder = ROOT / "docker" / "compose.yaml", tmp_path_factory.mktemp("docker")
+    plugin = ["docker", "compose"]
+    if (
+        shutil.which("docker")
+        and not subprocess.run([*plugin, "version"], capture_output=True).returncode
+    ):
+        program, text = plugin, file.read_text()
+    elif shutil.which("docker-compose"):  # the older one, which Debian has, knows no `name`
+        program, text = ["docker-compose"], file.read_text().replace("\nname: hemaml\n", "\n")
+    else:
+        assert "CI" not in os.environ, "compose is absent: apt-get install docker-compose"
+        pytest.skip("needs compose: apt-get install docker-compose")
+    (folder / "compose.yaml").write_text(text)
 
-    @property
-    def environment(self):
-        lines = (self.folder / "client.env").read_text().splitlines()
-        told = dict(line.removeprefix("export ").split("=", 1) for line in lines)
-        kept = {n: v for n, v in os.environ.items() if not n.startswith(("MLFLOW_", "RAY_"))}
-        return {**kept, **told}
-
-    def run(self, *command, **changes):
+    def config(**given):
         return subprocess.run(
-            [sys.executable, "-m", "hemaml.cli", *command],
-            env={**self.environment, **changes}, capture_output=True, text=True, timeout=LATE_S,
+            [*program, "--file", folder / "compose.yaml", "--profile", "gpu", "config"],
+            env={"PATH": os.environ["PATH"], **given}, capture_output=True, text=True,
         )  # fmt: skip
 
-    def end(self):
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(timeout=LATE_S)
+    return config
 
 
-def processes_of(*words):
-    """Command lines of running processes that name the folder, or the port of Ray."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            command = path.read_bytes().replace(b"\0", b" ").decode()
-        except OSError:
-            continue
-        if any(word in command for word in words):
-            found.append(command)
-    return found
+def test_compose_takes_its_file_and_resolves_every_service(compose):
+    done = compose(**dict.fromkeys(SECRETS, "given"))
+    assert done.returncode == 0, done.stderr
+    services = yaml.safe_load(done.stdout)["services"]
+    assert set(services) == {"database", "mlflow", "studies", "ray", "worker", "gpu-worker"}
+    for name in ("mlflow", "studies"):
+        assert services[name]["environment"]["POSTGRES_PASSWORD"] == "given"
+    assert services["worker"]["command"] == ["worker", "ray:6379"]
+
+
+@pytest.mark.parametrize("absent", sorted(SECRETS))
+def test_compose_without_a_secret_stops_with_its_sentence(compose, absent):
+    done = compose(**{name: "given" for name in SECRETS if name != absent})
+    assert done.returncode and f"{absent} must be set in docker/.env" in done.stderr
 
 
 @pytest.fixture
 def folder():
-    """PostgreSQL's user must reach it, which pytest's own folders do not let it."""
-    if postgres_programs() is None:
-        assert "CI" not in os.environ, "PostgreSQL is absent: apt-get install postgresql"
-        pytest.skip("needs PostgreSQL: apt-get install postgresql")
-    folder = Path("/tmp") / f"hemaml-stack-{os.getpid()}"  # noqa: S108
-    yield folder
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.with_suffix(".log").unlink(missing_ok=True)
+    with stack_folder() as folder:
+        yield folder
 
 
 @pytest.mark.slow

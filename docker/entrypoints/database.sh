@@ -26,6 +26,8 @@ if [ ! -s "$folder/PG_VERSION" ]; then
   $user "$programs/initdb" --pgdata "$folder" --username hemaml --auth scram-sha-256 \
     --pwfile "$password" --encoding UTF8 --locale C >/dev/null
   rm -f "$password"
+  # Who can reach it is decided by the address that it listens on; all give the password.
+  echo "host all all all scram-sha-256" >>"$folder/pg_hba.conf"
   # Alone and without a port: nobody meets a database that is half made.
   $user "$programs/postgres" --single -D "$folder" -j postgres <"$databases" >/dev/null
 fi

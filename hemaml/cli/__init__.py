@@ -5,7 +5,18 @@ import sys
 
 import typer
 
-from hemaml.cli import cache, cluster, data, explain, models, report, reproduce, search, stores
+from hemaml.cli import (
+    access,
+    cache,
+    cluster,
+    data,
+    explain,
+    models,
+    report,
+    reproduce,
+    search,
+    stores,
+)
 from hemaml.core.errors import HemamlError
 
 app = typer.Typer(
@@ -14,11 +25,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for commands in (search, reproduce, report, models, explain, stores):
+for commands in (search, reproduce, report, models, explain, stores, access):
     app.add_typer(commands.app)
 app.add_typer(data.app, name="data")
 app.add_typer(cache.app, name="cache")
 app.add_typer(cluster.app, name="cluster")
+app.add_typer(access.users, name="user")
 
 
 def main() -> None:

@@ -65,6 +65,7 @@ def run(
     print_table(["metric", "value"], [[k, figure(v)] for k, v in headline(result.metrics).items()])
     if result.reused_from:
         print(f"taken over from the equal run {result.reused_from}")
+    _tell_unregistered(result)
     print(f"run {result.run_id}; look at it with `hemaml ui` at {result.link}")
 
 
@@ -120,6 +121,11 @@ def sweep(
     _print_result(result)
 
 
+def _tell_unregistered(result: Any) -> None:
+    if result.unregistered:
+        print(f"NOT registered, as this user may not; {result.unregistered}")
+
+
 def _print_result(result: Any) -> None:
     from hemaml.core.search import Change
     from hemaml.course import told_values
@@ -143,6 +149,7 @@ def _print_result(result: Any) -> None:
         print(table.note)
     print_scores("Winner, over seeds", result.confirmed, result.plan.experiment.paper)
     winner = told_values([Change(-1, result.best), *result.changes])
+    _tell_unregistered(result)
     print(f"winner: {' '.join(f'{k}={cell(v)}' for k, v in winner.items())}")
     print(f"look at it with `hemaml ui` at {result.link}")
 

@@ -6,6 +6,7 @@
     ├── DataError          a data set is missing, damaged or inconsistent
     ├── Overtaken          another process was faster at what only one may do
     ├── StoreError         a store (tracking, study, cache, disk) cannot be used
+    │   └── Forbidden      a server does not allow it to this user
     ├── ModelError         a saved model does not predict as it did in training
     └── TrialError         one trial ended without a result
         ├── OverBudget     more parameters than the sweep allows
@@ -59,6 +60,10 @@ class Overtaken(HemamlError):
 
 class StoreError(HemamlError):
     """A store (tracking, study, cache, disk) cannot be reached, read or written."""
+
+
+class Forbidden(StoreError):
+    """A server knows who asks, and does not allow what is asked."""
 
 
 class ModelError(HemamlError):

@@ -4,6 +4,7 @@ import logging
 import math
 import os
 import signal
+import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ LOCAL_ONLY = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 ANSWER_S = 300.0
 """What a node may take to read a data set and say what it found."""
+PROBE_S = 2.0
 Nodes = list[dict[str, Any]]
 """Ray's description of each."""
 Result = TypeVar("Result")
@@ -100,7 +102,7 @@ def join(address: str) -> None:
     except (ConnectionError, ImportError, RuntimeError, ValueError, RayError) as error:
         raise StoreError(
             f"a Ray cluster must answer at `address`, but {address!r} gave: {_first_line(error)} "
-            "Start one with `ray start --head`, or leave the address out to use this machine."
+            f"{_advice(address)}"
         ) from error
     try:
         _check_token(alive_nodes())
@@ -118,6 +120,21 @@ def _own_signals() -> Iterator[None]:
     finally:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, before)
+
+
+def _advice(address: str) -> str:
+    """What to do where no cluster answers; Ray does not say that a token was refused."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    with socket.socket() as probe:
+        probe.settimeout(PROBE_S)
+        try:
+            probe.connect((host, int(port)))
+        except (OSError, ValueError):
+            return "Start one with `ray start --head`, or leave the address out: this machine."
+    return (
+        "Something listens there: give the token of its head (RAY_AUTH_MODE=token, and "
+        "RAY_AUTH_TOKEN or ~/.ray/auth_token) and use its version of Ray."
+    )
 
 
 def _check_token(nodes: Nodes) -> None:

@@ -17,6 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from hemaml.core.dataset import Dataset
 from hemaml.core.errors import StoreError
 from hemaml.core.tracker import Status
+from hemaml.tracking.credentials import refusal
 from hemaml.tracking.outages import note_silence
 
 FLUSH_S = 5.0
@@ -29,11 +30,18 @@ PARAM_CHARS = 6000
 
 @contextmanager
 def store_errors(uri: str) -> Iterator[None]:
-    """Turns any failure of the store into a `StoreError` that names it."""
+    """Turns any failure of the store into a `StoreError` that names it.
+
+    Raises:
+        Forbidden: A server does not allow it to this user.
+        StoreError: It does not know who asks, or anything else is wrong.
+    """
     try:
         yield
     # ImportError: the database's driver is not installed.
     except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:
+        if refused := refusal(without_secret(uri), error):
+            raise refused from error
         note_silence(error)
         cause = str(error).partition("\n")[0]
         raise StoreError(

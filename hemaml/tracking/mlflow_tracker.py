@@ -27,6 +27,7 @@ from hemaml.core.errors import StoreError
 from hemaml.core.provenance import origin
 from hemaml.core.settings import cache_root
 from hemaml.core.tracker import REGISTERED, RUN, Record, is_recorded, is_registered
+from hemaml.tracking.credentials import use_kept
 from hemaml.tracking.mlflow_run import MlflowRun, store_errors
 from hemaml.tracking.outages import first_contact, once
 
@@ -68,6 +69,7 @@ class MlflowTracker:
             if uri.startswith("sqlite:///"):
                 self._client, self._experiment = _open_sqlite(uri, task)
             else:
+                use_kept(uri)
                 self._client = MlflowClient(tracking_uri=uri)
                 with first_contact(uri, met=met):
                     self._experiment = _experiment_id(self._client, task, None)

@@ -20,6 +20,8 @@ FIRST_RETRIES = 2
 ATTEMPTS = 3
 REQUEST = "request"
 """Tag of what was made by a request: finds it again where the answer was lost."""
+UNKNOWN, DENIED = REFUSED = ("UNAUTHENTICATED", "PERMISSION_DENIED")
+"""What MLflow makes of a server's plain words to whom it does not know, or does not allow it."""
 Made = TypeVar("Made")
 
 
@@ -86,8 +88,12 @@ def once(create: Callable[[Mapping[str, str]], Made], find: Callable[[str], Made
 
 def _is_silence(error: BaseException) -> bool:
     """Whether a server gave no answer of its own; 500 and the like are none."""
-    plain = isinstance(error, MlflowException) and not isinstance(error, RestException)
-    return plain and str(error).startswith("API request to ")
+    return (
+        isinstance(error, MlflowException)
+        and not isinstance(error, RestException)
+        and error.error_code not in REFUSED
+        and str(error).startswith("API request to ")
+    )
 
 
 @contextmanager

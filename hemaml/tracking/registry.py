@@ -21,7 +21,9 @@ from mlflow.tracking import MlflowClient
 
 from hemaml.core.errors import ConfigError, Overtaken, UnknownName
 from hemaml.core.tracker import REGISTERED
+from hemaml.tracking.credentials import use_kept
 from hemaml.tracking.mlflow_run import store_errors
+from hemaml.tracking.outages import DENIED
 
 CHAMPION, PREVIOUS, CHALLENGER = "champion", "previous", "challenger"
 CLAIM = "hemaml.claim"
@@ -62,6 +64,7 @@ class Registry:
 
     def __init__(self, uri: str) -> None:
         self.uri = uri
+        use_kept(uri)
         self._client = MlflowClient(tracking_uri=uri, registry_uri=uri)
 
     def names(self) -> list[str]:
@@ -181,9 +184,12 @@ class Registry:
             try:
                 model = self._client.get_registered_model(name)
             except MlflowException as error:
-                if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                # A server with users does not tell a stranger to a name whether it is there.
+                if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", DENIED):
                     raise
-                raise UnknownName("registered model", name, self.names()) from None
+                if name in (known := self.names()):
+                    raise
+                raise UnknownName("registered model", name, known) from None
         return {alias: int(number) for alias, number in model.aliases.items()}
 
     @contextmanager
