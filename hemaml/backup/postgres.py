@@ -16,6 +16,12 @@ from hemaml.backup.databases import WAIT_S, Kind, Role, Seen, row_counts
 from hemaml.core.errors import ConfigError, StoreError
 
 PAUSE_S = 0.02
+PROGRAMS = Path("/usr/lib/postgresql")
+"""Where Debian keeps each version's."""
+ROUTINES = """select p.oid::regprocedure::text from pg_proc p
+where p.pronamespace = current_schema()::regnamespace
+and not exists (select from pg_depend d where d.objid = p.oid and d.deptype = 'e')"""
+"""Functions, such as those of MLflow's triggers; those of extensions go with these."""
 LOCKED = "55P03"
 """PostgreSQL's code of a lock that another holds."""
 
@@ -81,11 +87,13 @@ class Postgres:
             return row_counts(connection)
 
     def restore(self, file: Path) -> None:
-        """Drops all tables and types, then restores the dump in one transaction."""
+        """Drops all tables, functions and types, then restores the dump in one transaction."""
         with self.connected() as connection:
             connection.exec_driver_sql(f"set local lock_timeout = '{WAIT_S}s'")
             if tables := _quoted(connection):
                 connection.exec_driver_sql(f"drop table {tables} cascade")
+            for routine in connection.exec_driver_sql(ROUTINES).scalars().all():
+                connection.exec_driver_sql(f"drop routine {routine} cascade")
             quote = connection.dialect.identifier_preparer.quote
             for kind in sa.inspect(connection).get_enums():  # type: ignore[attr-defined]
                 connection.exec_driver_sql(f"drop type {quote(kind['name'])} cascade")
@@ -118,8 +126,8 @@ class Postgres:
         """A program of PostgreSQL; the password is in its environment, not on its command line."""
         known = self.url.translate_connect_args(username="user", database="dbname")
         password = known.pop("password", None)
-        told = {**known, **self.url.query}
-        address = " ".join(f"{name}={_escaped(str(value))}" for name, value in told.items())
+        options_of = {**known, **self.url.query}.items()
+        address = " ".join(f"{name}={_escaped(str(value))}" for name, value in options_of)
         done = subprocess.run(
             [_program(program), "--no-owner", "--no-acl", "--no-password", f"--dbname={address}",
              *options],
@@ -128,8 +136,9 @@ class Postgres:
         )  # fmt: skip
         if done.returncode:
             lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+            told = next((line for line in lines if "error:" in line), lines[-1])
             raise StoreError(
-                f"{program} must succeed, but on {self.place} it gave: {' '.join(lines[-3:])}. "
+                f"{program} must succeed, but on {self.place} it gave: {told}. "
                 "Check the disk, and that it is no older than the server."
             )
 
@@ -157,9 +166,7 @@ def _program(name: str) -> str:
     Raises:
         ConfigError: It is not installed.
     """
-    newest = sorted(
-        Path("/usr/lib/postgresql").glob(f"*/bin/{name}"), key=lambda path: int(path.parts[-3])
-    )
+    newest = sorted(PROGRAMS.glob(f"*/bin/{name}"), key=lambda path: int(path.parts[-3]))
     found = shutil.which(name) or (str(newest[-1]) if newest else None)
     if found is None:
         raise ConfigError(

@@ -1,6 +1,7 @@
 """Commands that keep what has been recorded: `backup`, `restore`."""
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -59,5 +60,23 @@ def restore(
 TOLD = ("runs", "metrics", "registered_models", "model_versions", "studies", "trials", "users")
 
 
-def _counted(counts: dict[str, int]) -> str:
+def _counted(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{counts[name]} {name}" for name in TOLD if name in counts) or "empty"
+
+
+@app.command()
+def migrate(
+    folder: Annotated[
+        Path | None, typer.Argument(help="The embedded store; default: mlruns of this folder.")
+    ] = None,
+    kept: Kept = None,
+) -> None:
+    """Move an embedded store into the server that the settings name; it stays as it is."""
+    from hemaml.migrate import migrate as move
+
+    began = time.monotonic()
+    moved = move(folder, kept=kept)
+    print(_counted(moved.counts))
+    for name, (old, new) in moved.renumbered.items():
+        print(f"experiment {name}: {old} here is {new} on the server")
+    print(f"moved in {time.monotonic() - began:.1f} s; `hemaml doctor` looks at what has arrived")

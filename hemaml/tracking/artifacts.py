@@ -45,7 +45,7 @@ class Artifacts:
         Raises:
             StoreError: A file cannot be read, or does not hold still.
         """
-        if (local := self._local(location)) is not None:
+        if (local := self.local(location)) is not None:
             for path in _files(local):
                 _copy(path, folder / path.relative_to(local))
             return
@@ -62,7 +62,7 @@ class Artifacts:
         Raises:
             StoreError: A file cannot be written.
         """
-        if (local := self._local(location)) is not None:
+        if (local := self.local(location)) is not None:
             shutil.copytree(folder, local, dirs_exist_ok=True)
             return
         repository, root = self._repository(location)
@@ -74,7 +74,8 @@ class Artifacts:
             return location
         return f"{self._kept}/{location.removeprefix(PROXY).lstrip('/')}"
 
-    def _local(self, location: str) -> Path | None:
+    def local(self, location: str) -> Path | None:
+        """The folder of a location on this machine, None of others."""
         location = self._direct(location)
         if not is_local(location):
             return None
