@@ -80,3 +80,22 @@ def migrate(
     for name, (old, new) in moved.renumbered.items():
         print(f"experiment {name}: {old} here is {new} on the server")
     print(f"moved in {time.monotonic() - began:.1f} s; `hemaml doctor` looks at what has arrived")
+
+
+@app.command()
+def upgrade(
+    folder: Annotated[
+        Path | None,
+        typer.Option("--backup", help="Where the backup goes; default: mlruns/backups/..."),
+    ] = None,
+) -> None:
+    """Back up the databases in use, then upgrade their tables to the installed versions."""
+    from hemaml.upgrade import upgrade as bring_up
+
+    upgraded = bring_up(folder)
+    for role, (old, new) in upgraded.changes.items():
+        print(f"{role}: tables of {old} are now of {new}")
+    if upgraded.backup is None:
+        print("all tables are of the installed versions: nothing to upgrade")
+    else:
+        print(f"as they were: {upgraded.backup}")

@@ -22,6 +22,7 @@ from mlflow.tracking import MlflowClient
 from hemaml.core.errors import ConfigError, Overtaken, UnknownName
 from hemaml.core.tracker import REGISTERED
 from hemaml.tracking.mlflow_run import store_errors
+from hemaml.tracking.schema import check_embedded
 
 CHAMPION, PREVIOUS, CHALLENGER = "champion", "previous", "challenger"
 CLAIM = "hemaml.claim"
@@ -62,6 +63,9 @@ class Registry:
 
     def __init__(self, uri: str) -> None:
         self.uri = uri
+        if uri.startswith("sqlite:///"):
+            with store_errors(uri):
+                check_embedded(uri)
         self._client = MlflowClient(tracking_uri=uri, registry_uri=uri)
 
     def names(self) -> list[str]:

@@ -2,11 +2,13 @@
 
 import logging
 from functools import cache
+from pathlib import Path
 from typing import cast
 
 from alembic.script import ScriptDirectory
 from mlflow.store.db import utils
-from sqlalchemy import Engine
+from sqlalchemy import Engine, create_engine
+from sqlalchemy.pool import NullPool
 
 from hemaml.core.errors import StoreError
 
@@ -29,6 +31,17 @@ def upgrade(engine: Engine) -> None:
     """Brings the tables to the version of the installed MLflow."""
     logging.getLogger("alembic").setLevel(logging.WARNING)
     utils._upgrade_db(engine)  # type: ignore[no-untyped-call]
+
+
+def check_embedded(uri: str) -> None:
+    """Refuses an embedded store, where there is one, whose tables are of another version.
+
+    Raises:
+        StoreError: They are older or newer.
+    """
+    path = Path(uri.removeprefix("sqlite:///"))
+    if path.exists():
+        check(revision(create_engine(uri, poolclass=NullPool)), str(path))
 
 
 def check(found: str | None, place: str) -> None:
