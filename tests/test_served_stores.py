@@ -91,11 +91,11 @@ def trial_runs(sweep_id):
 
 
 def test_a_served_store_goes_back_to_what_it_was_in_a_running_sweep(served, tmp_path):
-    served()
+    server = served()
     with sweep_of("native") as sweep:
         sweep_id = sweep.read_until("sweep").split()[1]
         sweep.read_until("ended", times=2)
-        backup(tmp_path / "kept")
+        backup(tmp_path / "kept", kept=str(server.folder / "artifacts"))
         assert sweep.end()[0] == 0
     at_the_end = trial_runs(sweep_id)
     with pytest.raises(ConfigError, match="--replace"):
@@ -127,7 +127,7 @@ def test_a_database_that_cannot_be_reached_and_a_missing_pg_dump_are_told(
     wrong = command("backup", "kept", HEMAML_RECORD_DATABASE=postgres.url("x", "not-it"))
     assert "not-it" not in wrong.stderr and PASSWORD not in wrong.stderr
     monkeypatch.setenv("HEMAML_USERS_DATABASE", "none")
-    monkeypatch.setattr("hemaml.backup.postgres.PROGRAMS", tmp_path / "nowhere")
+    monkeypatch.setattr(sys.modules["hemaml.backup.postgres"], "PROGRAMS", tmp_path / "none")
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ConfigError, match="needs pg_dump"):
         backup(tmp_path / "kept")
@@ -153,7 +153,7 @@ def test_a_store_of_500_runs_arrives_whole_and_is_not_touched(many_runs, served,
     MlflowTracker(server.address, "stub")  # its experiment is there, but empty
     there = contents(record)
     with monkeypatch.context() as broken:
-        broken.setattr("hemaml.migrate.copy_record", unplugged)
+        broken.setattr(sys.modules["hemaml.migrate"], "copy_record", unplugged)
         with pytest.raises(StoreError, match="no power"):
             migrate(many_runs)
     assert contents(record) == there

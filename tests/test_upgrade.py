@@ -45,8 +45,8 @@ def build_old(url):
         experiment = {"experiment_id": 1, "name": "stub", "lifecycle_stage": "active",
                       "artifact_location": "file:///nowhere"}  # fmt: skip
         run = {"run_uuid": "a" * 32, "name": "old", "user_id": "me", "experiment_id": 1,
-               "status": "FINISHED", "lifecycle_stage": "active",
-               "artifact_uri": f"file:///nowhere/{'a' * 32}/artifacts", "start_time": 1}  # fmt: skip
+               "status": "FINISHED", "lifecycle_stage": "active", "start_time": 1,
+               "artifact_uri": f"file:///nowhere/{'a' * 32}/artifacts"}  # fmt: skip
         metric = {"run_uuid": "a" * 32, "key": "score", "value": 0.25, "timestamp": 1, "step": 0,
                   "is_nan": False}  # fmt: skip
         connection.execute(sa.insert(tables.tables["experiments"]), experiment)

@@ -125,9 +125,9 @@ class Postgres:
     def _run(self, program: str, *options: str) -> None:
         """A program of PostgreSQL; the password is in its environment, not on its command line."""
         known = self.url.translate_connect_args(username="user", database="dbname")
+        known |= dict(self.url.query)
         password = known.pop("password", None)
-        options_of = {**known, **self.url.query}.items()
-        address = " ".join(f"{name}={_escaped(str(value))}" for name, value in options_of)
+        address = " ".join(f"{name}={_escaped(str(value))}" for name, value in known.items())
         done = subprocess.run(
             [_program(program), "--no-owner", "--no-acl", "--no-password", f"--dbname={address}",
              *options],

@@ -5,7 +5,6 @@ studies is a setting of sweeps already, the others are beside it under the names
 `docker/entrypoints/databases.sql` gives them, or where two more settings say.
 """
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,8 +48,8 @@ def stores_in_use() -> Stores:
     tracking, studies = settings.tracking_uri(), settings.study_storage()
     if not tracking.startswith("http"):
         return Stores(_database("record", tracking), _database("studies", studies), None)
-    record = os.environ.get("HEMAML_RECORD_DATABASE") or _beside(studies, RECORD_NAME, "record")
-    users = os.environ.get("HEMAML_USERS_DATABASE") or _beside(studies, USERS_NAME, "users")
+    record = settings.record_database() or _beside(studies, RECORD_NAME, "record")
+    users = settings.users_database() or _beside(studies, USERS_NAME, "users")
     return Stores(
         _database("record", record),
         _database("studies", studies),

@@ -24,7 +24,7 @@ def timed(what, call):
     began = time.perf_counter()
     call()
     seconds = time.perf_counter() - began
-    print(f"{what:32} {seconds:6.1f} s (bar {BARS_S[what.split()[0]]} s)")
+    print(f"{what:32} {seconds:6.1f} s (bar {BARS_S[what.split()[0].strip(',')]} s)")
 
 
 @pytest.fixture
