@@ -6,16 +6,14 @@ the server has not given them away, their ids. Files go first, then the studies,
 one transaction: until it has all rows nobody sees any, and the same call does it again.
 """
 
-import sqlite3
 from collections.abc import Mapping
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import sqlalchemy as sa
 
-from hemaml.backup import REVISION_TABLES, snapshots, told_faults
+from hemaml.backup import revision_of, snapshots, told_faults
 from hemaml.backup.databases import JournalFile, SqliteFile, sqlite_engine
 from hemaml.backup.moving import copy_record, places_of, renumber, taken
 from hemaml.backup.owners import Owner, Table, for_each, owners, relocate
@@ -114,18 +112,12 @@ def _photographed(source: Path, work: Path) -> tuple[Path, Path]:
         studies.touch()
         with SqliteFile("record", source / RECORD).seen() as view:
             view.dump(record)
-    with closing(sqlite3.connect(record)) as connection:
-        connection.execute("pragma synchronous = off")  # a copy that nobody will miss
     return record, studies
 
 
 def _check(rows: sa.Connection, served: sa.Connection, *, record: str, target: Postgres) -> None:
     for connection, place in ((rows, record), (served, target.place)):
-        tables = sa.inspect(connection)
-        found = None
-        if tables.has_table(REVISION_TABLES["record"]):
-            found = connection.exec_driver_sql("select version_num from alembic_version").scalar()
-        if found is None:
+        if (found := revision_of("record", connection)) is None:
             raise ConfigError(
                 f"both records must have their tables, but {place} has none. Start the MLflow "
                 "server, which makes its own, then move again."
@@ -139,7 +131,8 @@ def _check(rows: sa.Connection, served: sa.Connection, *, record: str, target: P
     if alive:
         raise ConfigError(
             f"a store is moved while nothing is added to it, but these runs go on: "
-            f"{', '.join(alive[:MOST_TOLD])}. Wait for their end, or end them by Ctrl-C."
+            f"{', '.join(alive[:MOST_TOLD])}. Wait for their end; those of another machine "
+            "are ended by `hemaml doctor --sweep ID --repair`."
         )
 
 

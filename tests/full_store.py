@@ -34,7 +34,8 @@ def fill(uri, storage, num_runs, *, with_file=1):
         ]
         last = [Metric("score", float("nan") if number == 7 else number / 3, now, 0)]
         params = [Param("x", repr(number / 7)), Param("mode", "fine")]
-        client.log_batch(run.id, curves + last, params, [RunTag("note", "gr\u00fcn \u2603")])
+        told = [RunTag("note", "gr\u00fcn \u2603"), RunTag("view", links(tracker.experiment_id))]
+        client.log_batch(run.id, curves + last, params, told)
         if number % with_file == 0:
             run.log_text(f"text of {number}", "folder with space/note.txt")
         client.set_terminated(run.id, ("FINISHED", "FAILED", "KILLED")[number % 3])
@@ -54,6 +55,12 @@ def fill(uri, storage, num_runs, *, with_file=1):
         trial.set_user_attr("run_id", run.id)
         if number < 19:  # the last one runs
             study.tell(trial, number if number % 2 else None, state=None if number % 2 else FAIL)
+
+
+def links(experiment):
+    """Addresses of the MLflow UI, as hemaml writes them into tags."""
+    compared = f"#/compare-runs?runs=%5B%22a%22%5D&experiments=%5B%22{experiment}%22%5D"
+    return f"#/experiments/{experiment}/runs?x=1 {compared}"
 
 
 FAIL = optuna.trial.TrialState.FAIL

@@ -163,6 +163,16 @@ def test_a_store_in_use_is_replaced_only_if_told_and_after_a_backup_of_it(kept, 
     assert names() == {"one", "two"} and list((workplace / "mlruns").rglob("later.txt"))
 
 
+def test_files_that_no_run_has_are_not_replaced(kept, workplace, monkeypatch):
+    folder = elsewhere(workplace, monkeypatch)
+    stranger = folder / "mlruns" / "artifacts" / "stub" / "note.txt"
+    stranger.parent.mkdir(parents=True)
+    stranger.write_text("mine")
+    with pytest.raises(ConfigError, match="files that no run has"):
+        restore(kept)
+    assert stranger.read_text() == "mine"
+
+
 def test_a_full_disk_leaves_nothing_behind(kept, workplace):
     code = (
         "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000));"

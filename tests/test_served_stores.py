@@ -9,7 +9,7 @@ from collections import Counter
 
 import pytest
 import stub as stub_module
-from full_store import EPOCHS, contents, fill, trials
+from full_store import EPOCHS, contents, fill, links, trials
 from mlflow import MlflowClient
 from server_sweep import TRIALS
 from servers import ADMIN, ADMIN_PASSWORD, PASSWORD, MlflowServer, Postgres, postgres_programs
@@ -169,6 +169,7 @@ def test_a_store_of_500_runs_arrives_whole_and_is_not_touched(many_runs, served,
     assert trials(os.environ["HEMAML_STUDY_STORAGE"]) == trials(str(many_runs / "optuna.journal"))
     tracker = MlflowTracker(server.address, "stub")
     run = tracker.find({"number": "40"})[0]
+    assert run.tags["view"] == links("2")
     assert tracker.read_text(run.id, "folder with space/note.txt") == "text of 40"
     assert tracker.curve(run.id, "val/score")[1] == [40 / (step + 1) for step in range(EPOCHS)]
     assert Registry(server.address).by_alias("bulk", "champion").number == 2

@@ -19,8 +19,17 @@ from pathlib import Path
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
-from hemaml.backup.databases import Database, Seen, row_counts
-from hemaml.backup.manifest import ARTIFACTS, FORMAT, NAME, Manifest, Part, files_of, versions
+from hemaml.backup.databases import Database, Role, Seen, row_counts
+from hemaml.backup.manifest import (
+    ARTIFACTS,
+    FORMAT,
+    NAME,
+    Manifest,
+    Part,
+    file_name,
+    files_of,
+    versions,
+)
 from hemaml.backup.owners import Owner, folder_of, for_each, owners, write_owners
 from hemaml.backup.stores import Stores, stores_in_use
 from hemaml.core import settings
@@ -29,7 +38,7 @@ from hemaml.core.staging import staging
 from hemaml.engines.moving import num_studies
 from hemaml.tracking.artifacts import Artifacts
 
-REVISION_TABLES = {
+REVISION_TABLES: dict[Role, str] = {
     "record": "alembic_version", "studies": "alembic_version", "users": "alembic_version_auth",
 }  # fmt: skip
 
@@ -82,24 +91,26 @@ def snapshots(stores: Stores) -> Iterator[dict[Database, Seen]]:
 
 
 def _databases(stores: Stores, folder: Path) -> tuple[list[Part], list[Owner]]:
-    parts = []
     with snapshots(stores) as seen:
-        for database, view in seen.items():
-            part = Part(role=database.role, kind=database.kind, revision=None, counts={})
-            view.dump(folder / part.file)
-            if view.rows is None:
-                counts = num_studies(str(folder / part.file))
-                parts.append(part.model_copy(update={"counts": counts}))
-            else:
-                told = {"counts": row_counts(view.rows), "revision": _revision(database, view.rows)}
-                parts.append(part.model_copy(update=told))
+        parts = [_dumped(database, view, folder) for database, view in seen.items()]
         rows = seen[stores.record].rows
         assert rows is not None
         return parts, owners(rows)
 
 
-def _revision(database: Database, rows: sa.Connection) -> str | None:
-    table = REVISION_TABLES[database.role]
+def _dumped(database: Database, view: Seen, folder: Path) -> Part:
+    role, kind = database.role, database.kind
+    file = folder / file_name(role, kind)
+    view.dump(file)
+    if view.rows is None:
+        return Part(role=role, kind=kind, revision=None, counts=num_studies(str(file)))
+    found = revision_of(role, view.rows)
+    return Part(role=role, kind=kind, revision=found, counts=row_counts(view.rows))
+
+
+def revision_of(role: Role, rows: sa.Connection) -> str | None:
+    """The version of a database's tables; None where it has none."""
+    table = REVISION_TABLES[role]
     if not sa.inspect(rows).has_table(table):
         return None
     found = rows.exec_driver_sql(f"select version_num from {table}").scalar()

@@ -127,7 +127,7 @@ class SqliteFile:
         if self.path.with_name(f"{self.path.name}-wal").exists():
             raise StoreError(
                 f"a store is replaced while nobody uses it, but a process has {self.path} open. "
-                "End sweeps and `hemaml ui`, then restore again."
+                "End sweeps and `hemaml ui`, then try again."
             )
 
     def _dump(self, connection: sa.Connection, file: Path) -> None:

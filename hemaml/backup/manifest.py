@@ -36,7 +36,7 @@ class Part(Frozen):
     @property
     def file(self) -> str:
         """Name of its file in the backup."""
-        return f"{self.role}.{SUFFIXES[self.kind]}"
+        return file_name(self.role, self.kind)
 
 
 class File(Frozen):
@@ -74,6 +74,11 @@ class Manifest(Frozen):
     def size(self) -> int:
         """Bytes of all files."""
         return sum(file.size for file in self.files)
+
+
+def file_name(role: Role, kind: Kind) -> str:
+    """Of the file that has a database in a backup."""
+    return f"{role}.{SUFFIXES[kind]}"
 
 
 def versions() -> dict[str, str]:

@@ -76,7 +76,7 @@ def taken(record: sa.Connection) -> Taken:
     full = {
         int(number)
         for table in sorted(tables)
-        for number in record.exec_driver_sql(f"select {EXPERIMENT} from {table}").scalars()
+        for number in record.exec_driver_sql(f"select distinct {EXPERIMENT} from {table}").scalars()
         if number is not None
     }
     known = {name: (number, location) for number, name, location in record.exec_driver_sql(query)}

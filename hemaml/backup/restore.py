@@ -124,6 +124,12 @@ def _check_unused(manifest: Manifest, stores: Stores, replace: Path | None) -> N
                 f"{database.role}. Restore elsewhere, or by --replace FOLDER, which backs up what "
                 "is there first."
             )
+    files = stores.folder / ARTIFACTS if stores.folder is not None else None
+    if files is not None and any(path.is_file() for path in files.rglob("*")):
+        raise ConfigError(
+            f"a backup is restored into stores that are empty, but {files} has files that no run "
+            "has. Move that folder away."
+        )
 
 
 def _put(source: Path, kept: str | None) -> None:

@@ -30,8 +30,11 @@ class Stores:
 
     @property
     def databases(self) -> list[Database]:
-        """In the order in which they are restored: the record, without which nothing, last."""
-        return [*([self.users] if self.users else []), self.studies, self.record]
+        """In the order in which they are restored.
+
+        The record first: where a restoration is cut off, what is there can be backed up again.
+        """
+        return [self.record, self.studies, *([self.users] if self.users else [])]
 
     @property
     def folder(self) -> Path | None:

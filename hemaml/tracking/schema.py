@@ -58,7 +58,8 @@ def check(found: str | None, place: str) -> None:
     if found in known_revisions():
         raise StoreError(
             f"the tables of the record must be of the installed MLflow's version {newest}, but "
-            f"{place} has {found}. `hemaml upgrade` makes a backup, then upgrades them."
+            f"{place} has {found}. With this store in the settings, `hemaml upgrade` makes a "
+            "backup, then upgrades them."
         )
     raise StoreError(
         f"the tables of the record must be of the installed MLflow's version {newest}, but "
