@@ -1,24 +1,30 @@
 """Backup, restoration and moving in, with PostgreSQL and an MLflow server with users: real ones."""
 
+import itertools
 import os
 import random
 import shutil
 import subprocess
 import sys
+import threading
+import time
 from collections import Counter
 
 import pytest
+import servers
 import stub as stub_module
 from full_store import EPOCHS, contents, fill, links, trials
 from mlflow import MlflowClient
 from server_sweep import TRIALS
-from servers import ADMIN, ADMIN_PASSWORD, PASSWORD, MlflowServer, Postgres, postgres_programs
+from servers import ADMIN, ADMIN_PASSWORD, PASSWORD, MlflowServer, postgres_programs
 from sweeping import LATE_S, sweep_of
 
 import hemaml
 from hemaml import conclude
-from hemaml.backup import backup
+from hemaml.backup import backup, snapshots
+from hemaml.backup.postgres import Postgres
 from hemaml.backup.restore import restore
+from hemaml.backup.stores import Stores
 from hemaml.core import settings
 from hemaml.core.errors import ConfigError, StoreError
 from hemaml.core.experiment import plan_from
@@ -40,7 +46,7 @@ def postgres():
     if programs is None:
         assert "CI" not in os.environ, "PostgreSQL is absent: apt-get install postgresql"
         pytest.skip("needs PostgreSQL: apt-get install postgresql")
-    server = Postgres(programs)
+    server = servers.Postgres(programs)
     try:
         server.start()
         yield server
@@ -132,6 +138,43 @@ def test_a_database_that_cannot_be_reached_and_a_missing_pg_dump_are_told(
     with pytest.raises(ConfigError, match="needs pg_dump"):
         backup(tmp_path / "kept")
     assert not (tmp_path / "kept").exists()
+
+
+def test_two_databases_are_seen_at_the_same_moment_however_fast_they_are_written(postgres):
+    postgres.create("one", "two")
+    stores = Stores(
+        Postgres("record", postgres.url("one")), Postgres("studies", postgres.url("two")), None
+    )
+    for database in stores.databases:
+        with database.connected() as connection:
+            connection.exec_driver_sql("create table written (number bigint)")
+            connection.commit()
+    ended = threading.Event()
+
+    def write():
+        """Always to one, then to the other: never may they differ by more than one."""
+        with stores.record.connected() as first, stores.studies.connected() as second:
+            for number in itertools.takewhile(lambda _: not ended.is_set(), itertools.count()):
+                for connection in (first, second):
+                    connection.exec_driver_sql(f"insert into written values ({number})")
+                    connection.commit()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    query, differences = "select count(*) from written", set()
+    try:
+        for _ in range(40):
+            with snapshots(stores) as seen:
+                time.sleep(0.01)
+                one, two = (
+                    seen[database].rows.exec_driver_sql(query).scalar_one()
+                    for database in stores.databases
+                )
+            differences.add(one - two)
+    finally:
+        ended.set()
+        writer.join()
+    assert two > 40 and differences <= {0, 1}
 
 
 @pytest.fixture(scope="module")
