@@ -19,6 +19,8 @@ from hemaml.core.errors import StoreError
 from hemaml.tracking.mlflow_run import without_secret
 
 PROXY = "mlflow-artifacts:/"
+OF_S3 = ("boto3", "botocore", "s3transfer")
+"""Modules of the errors of S3's client, which is installed where it is wanted."""
 ATTEMPTS = 3
 """A file that changes while it is copied is copied again."""
 
@@ -146,7 +148,8 @@ class _told:  # noqa: N801 - used like a function
         return None
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, MlflowException | RequestException):
+        known = isinstance(error, MlflowException | RequestException)
+        if error is not None and (known or type(error).__module__.startswith(OF_S3)):
             cause = without_secret(str(error).partition("\n")[0])
             raise StoreError(
                 f"artifacts must be readable and writable, but {self.location} gave: {cause}. "
