@@ -72,7 +72,7 @@ class Artifacts:
             repository.log_artifacts(str(folder), root or None)
 
     def _direct(self, location: str) -> str:
-        if self._kept is None or not location.startswith(PROXY):
+        if self._kept is None or not _is_proxied(location):
             return location
         return f"{self._kept}/{location.removeprefix(PROXY).lstrip('/')}"
 
@@ -84,7 +84,7 @@ class Artifacts:
         return Path(local_file_uri_to_path(location))  # type: ignore[no-untyped-call]
 
     def _repository(self, location: str) -> tuple[Any, str]:
-        if self._proxy is not None and location.startswith(PROXY):
+        if self._proxy is not None and _is_proxied(location):
             return self._proxy, location.removeprefix(PROXY).strip("/")
         return get_artifact_repository(self._direct(location), tracking_uri=self.uri), ""
 
@@ -92,6 +92,12 @@ class Artifacts:
 def is_local(location: str) -> bool:
     """Whether a location is a path or a `file:` URI."""
     return urlsplit(location).scheme in ("", "file")
+
+
+def _is_proxied(location: str) -> bool:
+    """Whether the server in use hands a location through; a host in it would name another."""
+    parts = urlsplit(location)
+    return f"{parts.scheme}:/" == PROXY and not parts.netloc
 
 
 def _files(folder: Path) -> Iterator[Path]:
