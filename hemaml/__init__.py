@@ -9,6 +9,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from hemaml.backup import backup
+    from hemaml.backup.restore import restore
     from hemaml.core.cache import Cache
     from hemaml.core.experiment import check_files, load_experiment
     from hemaml.core.objective import load_objective, objective_names
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from hemaml.doctor import examine, examine_sweep
     from hemaml.evaluate import evaluate
     from hemaml.explaining import explain_images
+    from hemaml.migrate import migrate
     from hemaml.promote import promote, rollback
     from hemaml.record import recorded_course, recorded_point, sweep_records
     from hemaml.registering import models
@@ -26,9 +29,11 @@ if TYPE_CHECKING:
     from hemaml.sweep import resume, sweep
     from hemaml.trail import history
     from hemaml.transfer import transfer
+    from hemaml.upgrade import upgrade
 
 _HOMES = {
     "Cache": "hemaml.core.cache",
+    "backup": "hemaml.backup",
     "check_files": "hemaml.core.experiment",
     "evaluate": "hemaml.evaluate",
     "examine": "hemaml.doctor",
@@ -38,6 +43,7 @@ _HOMES = {
     "import_dataset": "hemaml.data.importing",
     "load_experiment": "hemaml.core.experiment",
     "load_objective": "hemaml.core.objective",
+    "migrate": "hemaml.migrate",
     "models": "hemaml.registering",
     "objective_names": "hemaml.core.objective",
     "promote": "hemaml.promote",
@@ -47,17 +53,20 @@ _HOMES = {
     "recorded_point": "hemaml.record",
     "report": "hemaml.report",
     "reproduce": "hemaml.reproduce",
+    "restore": "hemaml.backup.restore",
     "resume": "hemaml.sweep",
     "rollback": "hemaml.promote",
     "run": "hemaml.run",
     "sweep": "hemaml.sweep",
     "sweep_records": "hemaml.record",
     "transfer": "hemaml.transfer",
+    "upgrade": "hemaml.upgrade",
     "verify_dataset": "hemaml.data.reading",
 }
 
 __all__ = [
     "Cache",
+    "backup",
     "check_files",
     "evaluate",
     "examine",
@@ -67,6 +76,7 @@ __all__ = [
     "import_dataset",
     "load_experiment",
     "load_objective",
+    "migrate",
     "models",
     "objective_names",
     "promote",
@@ -76,12 +86,14 @@ __all__ = [
     "recorded_point",
     "report",
     "reproduce",
+    "restore",
     "resume",
     "rollback",
     "run",
     "sweep",
     "sweep_records",
     "transfer",
+    "upgrade",
     "verify_dataset",
 ]
 

@@ -5,29 +5,24 @@ finished trial lost, none twice, no run RUNNING, and study and record agree.
 """
 
 import os
-import subprocess
-import sys
 import time
 from collections import Counter
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 from server_sweep import TRIALS
-from servers import ADMIN, ADMIN_PASSWORD, PASSWORD, MlflowServer, Postgres, postgres_programs
+from servers import ADMIN, ADMIN_PASSWORD, MlflowServer, Postgres, postgres_programs
+from sweeping import sweep_of
 
 from hemaml.core.search import Study
 from hemaml.doctor import examine_sweep
 from hemaml.engines.optuna_engine import searched
 from hemaml.record import find_sweep
 from hemaml.tracking.mlflow_tracker import MlflowTracker
-from hemaml.tracking.outages import RETRIES
 
-SCRIPT = Path(__file__).parent / "server_sweep.py"
 AWAY_S = 3
 """Less than a server needs to start again, and more than a sweep needs to notice."""
 LONG_S = 30
-LATE_S = 200
 pytestmark = pytest.mark.slow
 
 
@@ -64,44 +59,6 @@ def stores(stub, postgres, mlflow, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", ADMIN_PASSWORD)
     monkeypatch.setenv("HEMAML_STUDY_STORAGE", postgres.url("studies"))
     return postgres, mlflow
-
-
-class Sweep:
-    """A sweep in a process of its own, and what it has said."""
-
-    def __init__(self, process):
-        self.process = process
-        self.lines = []
-
-    def read_until(self, wanted, *, times=1):
-        found = 0
-        while found < times:
-            line = self.process.stdout.readline()
-            assert line, f"ended early: {self.lines} {self.process.stderr.read()}"
-            self.lines.append(line.strip())
-            found += line.startswith(wanted)
-        return self.lines[-1]
-
-    def end(self):
-        out, err = self.process.communicate(timeout=LATE_S)
-        told = "\n".join([*self.lines, out, err])
-        assert PASSWORD not in told and ADMIN_PASSWORD not in told
-        return self.process.returncode, told
-
-
-@contextmanager
-def sweep_of(engine, *more):
-    # Retries follow from how long is to be waited, which this process has settled for itself.
-    environment = {name: value for name, value in os.environ.items() if name != RETRIES}
-    process = subprocess.Popen(
-        [sys.executable, str(SCRIPT), engine, *more],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
-    )  # fmt: skip
-    with process:
-        try:
-            yield Sweep(process)
-        finally:
-            process.kill()
 
 
 @contextmanager

@@ -120,6 +120,8 @@ def test_a_sweep_over_the_stack_is_found_again_after_its_restart(workplace, fold
         sweep_id = swept.stdout.split()[1]
         checked = first.run("doctor", "--sweep", sweep_id)
         assert checked.returncode == 0, checked.stdout
+        backed_up = first.run("backup", str(workplace / "kept"))
+        assert backed_up.returncode == 0 and "users: 1 users" in backed_up.stdout, backed_up
         refused = first.run("models", MLFLOW_TRACKING_PASSWORD="not-the-password")
         assert refused.returncode == 1 and refused.stderr.startswith("error: "), refused
         logs = "".join(path.read_text(errors="replace") for path in folder.glob("*.log"))

@@ -20,6 +20,7 @@ INI
 MLFLOW_BACKEND_STORE_URI=$(database_url mlflow)
 export MLFLOW_AUTH_CONFIG_PATH MLFLOW_BACKEND_STORE_URI
 export MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false MLFLOW_DISABLE_TELEMETRY=true
+python -W ignore "$(dirname "$0")/schema.py"
 # Not `exec`: the file with a password is removed at the end. A signal is handed on.
 mlflow server --app-name basic-auth --host "$BIND" --port "$port" --workers "${MLFLOW_WORKERS:-2}" \
   --allowed-hosts "${MLFLOW_ALLOWED_HOSTS:-$BIND:$port,127.0.0.1:$port,localhost:$port}" \

@@ -11,6 +11,7 @@ from hemaml.cli import (
     cluster,
     data,
     explain,
+    keeping,
     models,
     report,
     reproduce,
@@ -25,7 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for commands in (search, reproduce, report, models, explain, stores, access):
+for commands in (search, reproduce, report, models, explain, stores, access, keeping):
     app.add_typer(commands.app)
 app.add_typer(data.app, name="data")
 app.add_typer(cache.app, name="cache")

@@ -1,4 +1,4 @@
-"""The six environment settings and the folders that follow from them."""
+"""The eight environment settings and the folders that follow from them."""
 
 import os
 from pathlib import Path
@@ -52,6 +52,16 @@ def study_storage() -> str:
     An RDB URL, or the path of a journal file.
     """
     return os.environ.get("HEMAML_STUDY_STORAGE") or str(store_root() / "optuna.journal")
+
+
+def record_database() -> str | None:
+    """The URL of an MLflow server's database, from `HEMAML_RECORD_DATABASE`: for backups."""
+    return os.environ.get("HEMAML_RECORD_DATABASE") or None
+
+
+def users_database() -> str | None:
+    """The URL of its users' database, or `none`, from `HEMAML_USERS_DATABASE`: for backups."""
+    return os.environ.get("HEMAML_USERS_DATABASE") or None
 
 
 def store_wait() -> float:

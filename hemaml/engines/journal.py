@@ -5,6 +5,8 @@ and that line, the next entry with it, can then be read by nobody.
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from optuna.storages import JournalStorage
@@ -21,6 +23,20 @@ def open_journal(path: Path) -> JournalStorage:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     return JournalStorage(JournalFileBackend(str(path), lock_obj=_MendingLock(path)))
+
+
+@contextmanager
+def held_journal(path: Path) -> Iterator[None]:
+    """Writers of a journal, which exists, wait meanwhile, and all its lines are whole.
+
+    Only for a moment: after half a minute Optuna takes the lock away.
+    """
+    lock = _MendingLock(path)
+    lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 class _MendingLock(JournalFileSymlinkLock):

@@ -88,6 +88,14 @@ def open_storage(location: str, *, keep: bool = False) -> optuna.storages.BaseSt
                 f"installed, but {location.rpartition('@')[2]} gave: {told}. "
                 "Check HEMAML_STUDY_STORAGE, the server and the driver."
             ) from error
+        except RuntimeError as error:  # Optuna's, of tables that are not of its version
+            mend = "Install the Optuna that made them"
+            if "storage upgrade" in str(error):
+                mend = "`hemaml upgrade` makes a backup, then upgrades them"
+            raise StoreError(
+                "the tables of the study storage must be of the installed Optuna's version, but "
+                f"{location.rpartition('@')[2]} has others. {mend}."
+            ) from error
     with storage_errors(location):
         return open_journal(Path(location))
 

@@ -30,6 +30,7 @@ from hemaml.core.tracker import REGISTERED, RUN, Record, is_recorded, is_registe
 from hemaml.tracking.credentials import use_kept
 from hemaml.tracking.mlflow_run import MlflowRun, store_errors
 from hemaml.tracking.outages import first_contact, once
+from hemaml.tracking.schema import check_embedded
 
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 # A line for each run that ends, in the middle of the live table.
@@ -373,6 +374,7 @@ def _open_sqlite(uri: str, task: str) -> tuple[MlflowClient, str]:
             with sqlite3.connect(database) as connection:
                 connection.execute("pragma journal_mode=wal")
             connection.close()
+        check_embedded(uri)  # before MLflow, which would upgrade some tables without a backup
         client = MlflowClient(tracking_uri=uri)
         artifacts = database.parent.resolve() / "artifacts" / task
         return client, _experiment_id(client, task, artifacts.as_uri())

@@ -24,6 +24,7 @@ from hemaml.core.tracker import REGISTERED
 from hemaml.tracking.credentials import use_kept
 from hemaml.tracking.mlflow_run import store_errors
 from hemaml.tracking.outages import DENIED
+from hemaml.tracking.schema import check_embedded
 
 CHAMPION, PREVIOUS, CHALLENGER = "champion", "previous", "challenger"
 CLAIM = "hemaml.claim"
@@ -65,6 +66,9 @@ class Registry:
     def __init__(self, uri: str) -> None:
         self.uri = uri
         use_kept(uri)
+        if uri.startswith("sqlite:///"):
+            with store_errors(uri):
+                check_embedded(uri)
         self._client = MlflowClient(tracking_uri=uri, registry_uri=uri)
 
     def names(self) -> list[str]:
