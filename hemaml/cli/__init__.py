@@ -5,7 +5,18 @@ import sys
 
 import typer
 
-from hemaml.cli import cache, cluster, data, explain, models, report, reproduce, search, stores
+from hemaml.cli import (
+    cache,
+    cluster,
+    data,
+    explain,
+    models,
+    report,
+    reproduce,
+    search,
+    serve,
+    stores,
+)
 from hemaml.core.errors import HemamlError
 
 app = typer.Typer(
@@ -14,7 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for commands in (search, reproduce, report, models, explain, stores):
+for commands in (search, reproduce, report, models, explain, serve, stores):
     app.add_typer(commands.app)
 app.add_typer(data.app, name="data")
 app.add_typer(cache.app, name="cache")
