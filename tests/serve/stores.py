@@ -12,7 +12,7 @@ from hemaml.core.experiment import plan_from
 
 CELLS = {"reader": "smear_types", "patients": 12, "per_patient": 4, "classes": "binary", "size": 48}
 TYPES = {**CELLS, "patients": 8, "per_patient": 5, "classes": "types"}
-NETWORK = {"weights": "none", "size": 32, "epochs": 2, "batch_size": 16}
+NETWORK = {"weights": "none", "size": 64, "epochs": 2, "batch_size": 16}
 KINDS = {
     "leukemia": (
         "leukemia.resnet18_gcn", CELLS,

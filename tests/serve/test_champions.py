@@ -10,11 +10,12 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import numpy as np
 import pytest
 from PIL import Image
+from promotions import mlflow_server
 from serve.fakes import Client, picture, running, wait_for
 from serve.stores import KINDS, crowned, trained
 
@@ -30,9 +31,10 @@ from hemaml.tracking.opened_model import open_registered
 
 pytestmark = pytest.mark.slow
 START_S = 240
+OFTEN = ("--set", "look_every=0.2", "--set", "requests_per_minute=1000000")
 PATTERNS = {
     "leukemia": ("C-NMC", "**/*.bmp"),
-    "lymphoma": ("malignant_lymphoma", "**/*.tif"),
+    "lymphoma": ("malignant_lymphoma", "**/*.jpg"),
     "wbc_segmentation": ("segmentation_WBC", "Dataset 1/*.bmp"),
     "wbc_type": ("segmentation_WBC", "Dataset 2/*.bmp"),
 }
@@ -199,12 +201,11 @@ def command(folder, *arguments, **environment):
         process.stderr.close()
 
 
-def test_an_alias_that_moves_moves_the_answers_without_a_lost_request(in_store, tmp_path):
+def test_an_alias_that_moves_moves_the_answers_without_a_lost_request(in_store):
     """The command in a process of its own; the promotions here, while threads ask all the while."""
-    shutil.copytree(in_store / "mlruns", tmp_path / "mlruns")
     answers, ended = [], threading.Event()
     image = picture(side=48)
-    with command(in_store, "lymphoma", "--set", "look_every=0.2") as (client, process, lines):
+    with command(in_store, "lymphoma", *OFTEN) as (client, process, lines):
         assert any("models:/lymphoma/1" in line for line in lines)
 
         def ask():
@@ -239,27 +240,21 @@ def test_an_alias_that_moves_moves_the_answers_without_a_lost_request(in_store, 
     assert {"models:/lymphoma/1", versions[0].uri, versions[1].uri} == set(expected)
 
 
-def test_a_store_that_is_gone_leaves_the_models(in_store, tmp_path):
-    """Its database is moved away under the server, and comes back."""
-    folder = tmp_path / "own"
-    shutil.copytree(in_store, folder, ignore=shutil.ignore_patterns("cache"))
-    database = folder / "mlruns" / "mlflow.db"
-    uri = f"sqlite:///{database}"
-    with command(folder, "wbc_type", "--set", "look_every=0.2", MLFLOW_TRACKING_URI=uri) as (
-        client,
-        _,
-        _,
-    ):
+def test_a_registry_that_is_gone_leaves_the_models(in_store, tmp_path):
+    """It is a real MLflow server on a copy of the store, which is ended."""
+    shutil.copy(in_store / "mlruns" / "mlflow.db", tmp_path / "server.db")
+    registry = ExitStack()
+    uri = registry.enter_context(mlflow_server(tmp_path))
+    with registry, command(tmp_path, "wbc_type", *OFTEN, MLFLOW_TRACKING_URI=uri) as found:
+        client = found[0]
+        health = client.ask("/health").body
+        assert health["status"] == "ok" and health["registry"]["reachable"]
         before = client.predict(picture()).body["results"]
-        away = database.rename(database.with_suffix(".away"))
-        database.mkdir()
-        wait_for(lambda: client.ask("/health").body["status"] == "degraded", seconds=60)
+        registry.close()
+        wait_for(lambda: client.ask("/health").body["status"] == "degraded", seconds=START_S)
         state = client.ask("/health").body["registry"]
-        assert state["reachable"] is False and state["problem"]
+        assert state["reachable"] is False and uri in state["problem"]
         assert client.predict(picture()).body["results"] == before
-        database.rmdir()
-        away.rename(database)
-        wait_for(lambda: client.ask("/health").body["status"] == "ok", seconds=60)
 
 
 def test_one_version_by_its_number_stays_whatever_becomes_of_the_alias(in_store):
