@@ -152,7 +152,8 @@ class Novelty(Frozen):
 
     distance: float = Field(description="To the k-th nearest training image, in deviations.")
     percentile: float = Field(
-        description="Share of training images, in per cent, that are nearer to the others."
+        description="Share of training images, in per cent, that are nearer to each other."
+        " Above 99 the image is unlike them."
     )
     unlike: bool
     text: str

@@ -96,7 +96,7 @@ def _add_facts(app: Flask, champions: Champions, settings: ServeSettings) -> Non
     @app.get(f"{API}/health")
     def health() -> Response:
         loaded, registry = champions.loaded(), champions.registry()
-        well = registry.reachable and not any(one.problem for one in loaded)
+        well = registry.problem is None and not any(one.problem for one in loaded)
         return _json(
             Health(
                 status="ok" if well else "degraded",

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from threading import Event, Thread
 from typing import Protocol
 
-from hemaml.core.errors import ConfigError, DataError, ModelError, StoreError, UnknownName
+from hemaml.core.errors import ConfigError, HemamlError, UnknownName
 from hemaml.serve.answers import Answering, Loaded, ModelFacts, RegistryState
 from hemaml.tracking.opened_model import OpenedModel
 from hemaml.tracking.outages import briefly
@@ -123,15 +123,17 @@ class Champions:
         ]
 
     def registry(self) -> RegistryState:
-        """How the last look went."""
+        """How the last look went, and which models do not answer at all."""
         problem, since = self._problem, time.monotonic() - self._seen
-        return RegistryState(reachable=problem is None, seconds_since=since, problem=problem)
+        unserved = [f.reason for n, f in dict(self._failures).items() if n not in self._served]
+        told = "; ".join(filter(None, [problem, *unserved])) or None
+        return RegistryState(reachable=problem is None, seconds_since=since, problem=told)
 
     def _watch(self) -> None:
         while not self._ended.wait(self._look_every):
             try:
                 self._look()
-            except StoreError as error:
+            except HemamlError as error:
                 if self._problem is None:
                     LOG.warning("the registry is away, its models go on: %s", error)
                 self._problem = str(error)
@@ -158,8 +160,9 @@ class Champions:
             return
         try:
             served = self._loaded(now, version)
-        except (ModelError, DataError, ConfigError, OSError) as error:
-            LOG.error("%s cannot be loaded: %s", version.uri, error)
+        except Exception as error:  # whatever a version raises, the one before goes on
+            known = isinstance(error, HemamlError)
+            LOG.error("%s cannot be loaded: %s", version.uri, error, exc_info=not known)
             self._failures[name] = _Failure(version.number, f"{version.uri}: {error}")
             return
         self._failures.pop(name, None)

@@ -50,7 +50,7 @@ def told_novelty(reference: Reference, features_QD: Float32Array) -> list[Novelt
 def _novelty(reference: Reference, distance: float) -> Novelty:
     percentile = reference.percentile(distance)
     unlike = percentile > UNLIKE
-    text = f"{percentile:.0f} % of the training images are nearer to those of other patients."
+    text = f"{100 - percentile:.0f} % of the training images are farther from each other."
     if unlike:
         text = (
             "Unlike the images that the model was trained on: it is farther from them than "

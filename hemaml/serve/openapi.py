@@ -21,9 +21,9 @@ from hemaml.serve.settings import ServeSettings
 from hemaml.serve.uploads import FORM
 
 REFUSALS = {
-    "400": "A field is missing, or the form cannot be read.",
+    "400": "A field is missing, there are too many images, or the form cannot be read.",
     "404": "There is no such model, class or method.",
-    "413": "Too many bytes or images.",
+    "413": "Too many bytes, or parts of a form.",
     "415": "No form with files.",
     "422": "A file is no picture that is taken, or the model cannot do what is asked.",
     "429": "Too many requests; Retry-After says when to ask again.",

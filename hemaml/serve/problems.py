@@ -6,7 +6,7 @@ from http import HTTPStatus
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
-from hemaml.core.errors import DataError, HemamlError, StoreError, UnknownName
+from hemaml.core.errors import ConfigError, DataError, HemamlError, StoreError, UnknownName
 from hemaml.data.problems import BadFile
 from hemaml.serve.answers import Problem
 
@@ -80,6 +80,8 @@ def _told(error: HemamlError) -> Response:
         action = f"Name one of: {', '.join(error.known) or 'none is known'}."
         parts = {"rule": f"the {error.kind} must be known", "value": error.name, "action": action}
         return _response(HTTPStatus.NOT_FOUND, str(error), parts)
+    if isinstance(error, ConfigError):
+        return _response(HTTPStatus.BAD_REQUEST, str(error), {})
     if isinstance(error, DataError):
         return _response(HTTPStatus.UNPROCESSABLE_ENTITY, str(error), {})
     status = HTTPStatus.INTERNAL_SERVER_ERROR

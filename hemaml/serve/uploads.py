@@ -76,7 +76,7 @@ def uploads(request: Request, field: str, *, most: int) -> list[Upload]:
     if not 1 <= len(files) <= most:
         few = not files
         raise Refused(
-            HTTPStatus.BAD_REQUEST if few else HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+            HTTPStatus.BAD_REQUEST,
             f"a request has 1 to {most} files in the field {field!r}",
             f"this one has {len(files)}",
             "Add an image." if few else "Send fewer at once.",
