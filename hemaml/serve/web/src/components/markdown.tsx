@@ -11,6 +11,14 @@ export default function Markdown({ text }: { text: string }) {
       FORBID_ATTR: ["style"],
     });
   }, [text]);
-  // biome-ignore lint/security/noDangerouslySetInnerHtml: sanitised above
-  return <div className="card" dangerouslySetInnerHTML={{ __html: html }} />;
+  return (
+    <section
+      className="card"
+      aria-label="Text of the model card"
+      // biome-ignore lint/a11y/noNoninteractiveTabindex: it scrolls, so a keyboard must reach it
+      tabIndex={0}
+      // biome-ignore lint/security/noDangerouslySetInnerHtml: sanitised above
+      dangerouslySetInnerHTML={{ __html: html }}
+    />
+  );
 }
