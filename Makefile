@@ -2,13 +2,14 @@
 PYTHON ?= python3
 BIN := .venv/bin
 AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo --non-interactive)
+WEB := hemaml/serve/web
 DEMO := $(if $(HEMAML_DATA),smgnn,smgnn_smears)
 
-.PHONY: demo test bench stack install bohb browser database compose clean
+.PHONY: demo test bench stack page install bohb browser database compose clean
 demo: .venv/installed  ## a sweep with its results in MLflow; real images where HEMAML_DATA is set
 	$(BIN)/hemaml sweep experiments/wbc_segmentation/$(DEMO).yaml --trials 8 --workers 2
 
-test: .venv/installed bohb browser database compose  ## all checks
+test: .venv/installed bohb browser database compose page  ## all checks
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
 	$(BIN)/hemaml check
 	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
@@ -18,6 +19,12 @@ bench: .venv/installed  ## timings, as ratios against peers in the same run
 
 stack: .venv/installed database  ## PostgreSQL, MLflow with users, Ray and optuna-dashboard; Ctrl-C ends them
 	$(BIN)/python docker/stack.py $(or $(FOLDER),mlruns/stack)
+
+page:  ## the page of `hemaml serve`, checked, tested and built; needs Node 20 or newer
+	@if command -v npm >/dev/null && node -e 'process.exit(parseInt(process.versions.node) < 20)'; then \
+	  cd $(WEB) && npm ci --silent && npm run --silent check && npm test --silent && npm run --silent build; \
+	else echo "Node 20 or newer is absent: the page of hemaml serve is not built. Tests of it are" \
+	  "skipped, and fail where CI is set." >&2; fi
 
 install: .venv/installed
 .venv/installed: pyproject.toml docker/constraints.txt

@@ -63,6 +63,16 @@ def model_card(
     return "\n".join(lines)
 
 
+def score_names(metrics: Mapping[str, float]) -> list[str]:
+    """Of a run's metrics those that say how good its model is, sorted."""
+    return [
+        name
+        for name in sorted(metrics)
+        if "/" not in name and name not in SHOWN and not is_curve(name)
+        and not name.endswith("_std") and name not in ("best_step", "epoch_s", "peak_memory_mb")
+    ]  # fmt: skip
+
+
 def _headline(record: Record, held_out: Mapping[str, float]) -> str:
     """One line without markup, since tables of versions show the raw beginning of a card."""
     goals = json.loads(record.tags.get("goals", "[]"))
@@ -76,14 +86,8 @@ def _headline(record: Record, held_out: Mapping[str, float]) -> str:
 
 def _scores(metrics: Mapping[str, float]) -> list[str]:
     """A table of the scores that have no slash: value, deviation over seeds, 95 % interval."""
-    names = [
-        name
-        for name in sorted(metrics)
-        if "/" not in name and name not in SHOWN and not is_curve(name)
-        and not name.endswith("_std") and name not in ("best_step", "epoch_s", "peak_memory_mb")
-    ]  # fmt: skip
     rows = []
-    for name in names:
+    for name in score_names(metrics):
         spread = metrics.get(f"{name}_std", math.nan)
         low, high = (metrics.get(f"ci/{name}{end}", math.nan) for end in ENDS)
         interval = f"{low:.4f} to {high:.4f}" if math.isfinite(low + high) else ""

@@ -4,6 +4,9 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import cast
+
+import numpy as np
 
 from hemaml.card import model_card
 from hemaml.core import settings
@@ -13,6 +16,7 @@ from hemaml.core.predictions import LIVE
 from hemaml.core.tracker import Record, Run
 from hemaml.course import course_of, told_values
 from hemaml.job import Job
+from hemaml.ops.novelty import Reference
 from hemaml.record import (
     find_sweep,
     log_model_pictures,
@@ -20,6 +24,7 @@ from hemaml.record import (
     summary,
     trackers,
 )
+from hemaml.tasks._classification import Classifier
 from hemaml.tracking.mlflow_tracker import CANDIDATE, MlflowTracker
 from hemaml.tracking.registry import Registry, Version
 
@@ -33,6 +38,10 @@ REGISTERED_AS = "registered"
 """Tag of a run whose model is a registered version: the version's URI."""
 UNREGISTERED = "unregistered"
 """Tag of a run whose model was to be registered by somebody who may not."""
+CLASSIFIES = "classification"
+"""Of the tasks whose models are `Classifier`s; their figures name it."""
+REFERENCE = 400
+"""Training images that are kept as the model sees them, evenly spaced."""
 MODEL = "model"
 """Tag of a run that logged a model: the model's URI."""
 
@@ -74,13 +83,15 @@ def log_servable(job: Job, run: Run, source: str) -> None:
     assert isinstance(job.tracker, MlflowTracker)
     run.flush()  # model and card show the scores
     with TemporaryDirectory() as folder:
+        weights = job.tracker.download(source, "weights", Path(folder))
         model = log_model(
             job.tracker,
             run.id,
             objective=job.plan.experiment.objective,
-            weights=job.tracker.download(source, "weights", Path(folder)),
+            weights=weights,
             live=job.tracker.download(source, LIVE, Path(folder)),
             data=job.folds[0].val,
+            reference=_training_images(job, weights),
         )
     record = job.tracker.get(source)
     scores = {n: v for n, v in summary(record).items() if "/" not in n and math.isfinite(v)}
@@ -99,6 +110,18 @@ def log_servable(job: Job, run: Run, source: str) -> None:
 def unregistered(record: Record) -> str:
     """Who registers the model of a run, and how, where it was to be and is not."""
     return "" if REGISTERED_AS in record.tags else record.tags.get(UNREGISTERED, "")
+
+
+def _training_images(job: Job, weights: Path) -> Reference | None:
+    """The training part as a classifier sees it; None for a segmenter, and for too few images."""
+    objective, train = job.plan.objective, job.folds[0].train
+    if CLASSIFIES not in objective.task.figures:
+        return None
+    chosen = np.linspace(0, len(train) - 1, min(len(train), REFERENCE)).astype(int)
+    part = train.subset(chosen.tolist())
+    model = cast(Classifier, objective.model.load(weights))
+    _, features = model.predict_and_embed(part.images)
+    return Reference.of(features, part.groups)
 
 
 def register(tracker: MlflowTracker, run_id: str, name: str) -> Version:

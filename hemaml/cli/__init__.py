@@ -16,6 +16,7 @@ from hemaml.cli import (
     report,
     reproduce,
     search,
+    serve,
     stores,
 )
 from hemaml.core.errors import HemamlError
@@ -26,7 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for commands in (search, reproduce, report, models, explain, stores, access, keeping):
+for commands in (search, reproduce, report, models, explain, serve, stores, access, keeping):
     app.add_typer(commands.app)
 app.add_typer(data.app, name="data")
 app.add_typer(cache.app, name="cache")

@@ -47,6 +47,7 @@ class UnknownName(ConfigError):
         near = get_close_matches(name, names, n=len(names) or 1, cutoff=0.4)
         ordered = near + [n for n in names if n not in near]
         listed = ", ".join(ordered) if ordered else "none"
+        self.kind, self.name, self.known = kind, name, ordered
         super().__init__(f"unknown {kind} {name!r}; known: {listed}.{' ' + hint if hint else ''}")
 
 

@@ -3,6 +3,7 @@
 Shape suffixes: H, W image sides; 3 colour channels R, G, B.
 """
 
+import struct
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +20,16 @@ from hemaml.data.problems import BadFile
 
 MAX_PIXELS = 80_000_000
 """Larger pictures are refused before they are decoded; no field of view of a camera has so many."""
+MAGIC = {
+    b"\x89PNG\r\n\x1a\n": "PNG", b"\xff\xd8\xff": "JPEG", b"BM": "BMP", b"II*\0": "TIFF",
+    b"MM\0*": "TIFF",
+}  # fmt: skip
+"""First bytes of what strangers may send: some files that Pillow reads would start programs."""
+KINDS = "PNG, JPEG, BMP or TIFF file"
+DAMAGED = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+"""What Pillow raises for a file that is no whole picture."""
+CRAFTED = (*DAMAGED, struct.error, ArithmeticError, LookupError, TypeError, EOFError)
+"""What it raises besides, deep in its plugins, for headers that contradict themselves."""
 
 
 def decode_image(source: Path | bytes, *, name: str = "") -> UInt8Array:
@@ -44,6 +55,53 @@ def decode_image(source: Path | bytes, *, name: str = "") -> UInt8Array:
             white.alpha_composite(image.convert("RGBA"))
             return np.array(white.convert("RGB"))
         return np.array(image.convert("RGB"))
+
+
+def decode_upload(content: bytes, *, name: str, max_pixels: int = MAX_PIXELS) -> UInt8Array:
+    """A picture from a stranger as H x W x 3, uint8, RGB; as `decode_image`, but strict.
+
+    The kind of file is told by its content alone, and one with several frames is refused, since it
+    would not be known which of them is meant.
+
+    Args:
+        content: Of a PNG, JPEG, BMP or TIFF file.
+        name: How messages call it.
+        max_pixels: A larger picture is refused before it is decoded.
+
+    Raises:
+        BadFile: No such file, truncated, too large, several frames, or pixels that are no integers.
+    """
+    kind = next((kind for magic, kind in MAGIC.items() if content.startswith(magic)), None)
+    if kind is None:
+        found = f"its {len(content)} bytes begin with {content[:8]!r}"
+        raise BadFile(name, f"must be a {KINDS}", found, "Convert it to one of these.")
+    action = "Send the whole file, or another one."
+    try:
+        with Image.open(BytesIO(content), formats=[kind]) as image:
+            size, several = image.size, _has_second(image)
+    except CRAFTED as error:
+        raise BadFile(name, "must be a whole, readable picture", str(error), action) from error
+    if size[0] * size[1] > max_pixels:
+        found = f"it has {size[0]} x {size[1]}"
+        raise BadFile(name, f"a picture has at most {max_pixels:,} pixels", found, "Crop it.")
+    if several:
+        action = "Save the one that is meant as a file of its own."
+        raise BadFile(name, "a picture has one frame", "it has several", action)
+    try:
+        return decode_image(content, name=name)
+    except BadFile as error:
+        raise BadFile(name, error.problem.rule, error.problem.found, action) from error
+    except CRAFTED as error:
+        raise BadFile(name, "must be a whole, readable picture", str(error), action) from error
+
+
+def _has_second(image: Image.Image) -> bool:
+    """Whether there is a second frame; all of them are never counted, as there may be millions."""
+    try:
+        image.seek(1)
+    except EOFError:
+        return False
+    return True
 
 
 def decode_mask(
@@ -122,8 +180,7 @@ def _opened(source: Path | bytes, name: str) -> Iterator[Image.Image]:
     except FileNotFoundError as error:
         action = "Import the data set again."
         raise BadFile(name, "the file must exist", "there is none", action) from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        # Pillow raises SyntaxError and ValueError, too, for damaged headers.
+    except DAMAGED as error:
         action = "Replace the file, or take it out of the data set."
         raise BadFile(name, "must be a whole, readable picture", str(error), action) from error
     with image:

@@ -36,6 +36,7 @@ class BadFile(DataError):
 
     def __init__(self, file: str, rule: str, found: str, action: str) -> None:
         self.problem = Problem(file, rule, found)
+        self.action = action
         super().__init__(f"{file}: {rule}, but {found}. {action}")
 
 

@@ -68,6 +68,7 @@ def explained(
     *,
     method: str = USUAL,
     layer: str = LAYER,
+    target: int | None = None,
 ) -> Iterator[Explained]:
     """Each image with the heat map of its most probable class, in order, one at a time.
 
@@ -79,6 +80,7 @@ def explained(
         images: Of any sizes.
         method: A name in `METHODS`.
         layer: Name of the mapped stage.
+        target: Index of another class that is to be mapped.
 
     Raises:
         UnknownName: No such method or stage.
@@ -89,9 +91,9 @@ def explained(
         pixels = np.stack([view.pixels for view in views])
         maps, of_views = seen(model.network, model.normalise, pixels, layer=layer)
         probabilities = of_views.mean(axis=0)
-        target = int(probabilities.argmax())
-        heats = class_maps(model.network, maps, target, method=method, layer=layer)
-        yield Explained(image, probabilities, target, merged(image, views, heats))
+        mapped = int(probabilities.argmax()) if target is None else target
+        heats = class_maps(model.network, maps, mapped, method=method, layer=layer)
+        yield Explained(image, probabilities, mapped, merged(image, views, heats))
 
 
 def check_names(network: "ImageClassifier", method: str, layer: str) -> None:

@@ -174,6 +174,17 @@ class FineTunedModel:
         features = [self._mean(self._features(x, stage)) for x, stage in views]
         return {"backbone": np.concatenate(features)}
 
+    def predict_and_embed(
+        self, images: Sequence[UInt8Array]
+    ) -> tuple[list[Float32Array], Float32Array]:
+        """Probabilities, and `backbone` features, in one pass."""
+        rows, features = [], []
+        for x, stage in self._batches(images):
+            found, seen = self._judged(x, stage)
+            rows += list(self._mean(found))
+            features.append(self._mean(seen))
+        return rows, np.concatenate(features)
+
     def views(self, image: UInt8Array) -> list[View]:
         """What the network sees of an image."""
         return self.params.views.cut(image)
@@ -225,6 +236,14 @@ class FineTunedModel:
         logits: Tensor = self.network.eval()(x, stage)
         values: Float32Array = logits.float().softmax(dim=1).cpu().numpy()
         return values
+
+    @torch.inference_mode()
+    def _judged(self, x: Tensor, stage: int) -> tuple[Float32Array, Float32Array]:
+        """Probabilities and features of views, of one pass."""
+        network = self.network.eval()
+        features = network.backbone.onward(x, stage)
+        shares = network.head(network.dropout(features)).float().softmax(dim=1)
+        return shares.cpu().numpy(), features.float().cpu().numpy()
 
     @torch.inference_mode()
     def _features(self, x: Tensor, stage: int) -> Float32Array:

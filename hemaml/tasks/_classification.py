@@ -51,6 +51,11 @@ class Classifier(Model, Protocol):
     def embed(self, images: Sequence[UInt8Array]) -> Mapping[str, Float32Array]:
         """N x d features of the images by name of the stage, first to last."""
 
+    def predict_and_embed(
+        self, images: Sequence[UInt8Array]
+    ) -> tuple[list[Float32Array], Float32Array]:
+        """What `predict` gives, and N x d of the first stage that `embed` names, in one pass."""
+
 
 @dataclass(frozen=True, slots=True)
 class Neighbourhood:

@@ -28,11 +28,13 @@ from PIL import Image
 
 from hemaml.core.dataset import Dataset
 from hemaml.core.errors import ModelError
+from hemaml.core.objective import Predictor
 from hemaml.core.predictions import LIVE, NUM_IMAGES, LivePredictions
 from hemaml.core.provenance import SOURCE
 from hemaml.core.tracker import REGISTERED
 from hemaml.core.types import UInt8Array
 from hemaml.data.decode import decode_image
+from hemaml.ops.novelty import Reference
 from hemaml.tracking.mlflow_run import store_errors
 from hemaml.tracking.mlflow_tracker import WEIGHTS, MlflowTracker
 from hemaml.tracking.outages import once
@@ -42,6 +44,8 @@ logging.getLogger("mlflow.pyfunc").setLevel(logging.WARNING)
 
 PARITY = "parity"
 """Name, in a logged model, of the folder with the images and their predictions."""
+NOVELTY = "novelty"
+"""Name, in a logged model, of the folder with its training images as it sees them."""
 DIGEST_CHARS = 36
 """MLflow keeps so many of a data set's digest."""
 EXAMPLE_SIDE = 64
@@ -62,6 +66,7 @@ def log_model(
     weights: Path,
     live: Path,
     data: Dataset,
+    reference: Reference | None = None,
 ) -> str:
     """Logs fitted weights as the run's model; returns its URI.
 
@@ -72,6 +77,7 @@ def log_model(
         weights: Folder that `Model.save` wrote.
         live: File of what the model predicted for the first images of `data` when it was saved.
         data: The validation part.
+        reference: The training images as the model sees them, to tell what is unlike them.
 
     Raises:
         ModelError: The model, loaded again with pickle denied, predicts something else. Nothing is
@@ -81,9 +87,15 @@ def log_model(
     with TemporaryDirectory() as folder:
         parity = Path(folder) / PARITY
         _write_parity(parity, images, live)
+        artifacts = {WEIGHTS: str(weights), PARITY: str(parity)}
+        if reference is not None:
+            known = Path(folder) / NOVELTY
+            known.mkdir()
+            reference.save(known)
+            artifacts[NOVELTY] = str(known)
         model = {
             "python_model": str(Path(__file__).with_name("serving_model.py")),
-            "artifacts": {WEIGHTS: str(weights), PARITY: str(parity)},
+            "artifacts": artifacts,
             "model_config": {"objective": objective},
             "signature": _signature(live),
             "input_example": [_example(images[0])],
@@ -196,18 +208,43 @@ def local_parity(folder: Path, *, name: str = "") -> Parity:
     Raises:
         ModelError: It was logged without predictions to compare with.
     """
-    stored = Model.load(folder).flavors["python_function"]["artifacts"].get(PARITY)
+    stored = live_folder(folder, name=name)
+    with _pickle_denied():
+        loaded = pyfunc.load_model(str(folder))
+    return parity_of(loaded, stored)
+
+
+def parity_of(model: Predictor, stored: Path) -> Parity:
+    """Compares a loaded model with what it predicted in training, in what `live_folder` found."""
+    expected = LivePredictions.load(stored / LIVE)
+    files = [stored / _picture(i) for i in range(len(expected.values))]
+    found = model.predict([decode_image(file) for file in files])
+    return Parity(expected.largest_difference(found), expected.tolerance)
+
+
+def live_folder(folder: Path, *, name: str = "") -> Path:
+    """The images and predictions that a local copy of a logged model carries.
+
+    Args:
+        folder: The copy.
+        name: How messages call it; default `folder`.
+
+    Raises:
+        ModelError: It was logged without.
+    """
+    stored = logged_part(folder, PARITY)
     if stored is None:
         raise ModelError(
             f"a logged model must have its predictions from training, but {name or folder} was "
             "logged without. Train it again, and register that model."
         )
-    expected = LivePredictions.load(folder / stored["path"] / LIVE)
-    files = [folder / stored["path"] / _picture(i) for i in range(len(expected.values))]
-    with _pickle_denied():
-        loaded = pyfunc.load_model(str(folder))
-    found = loaded.predict([decode_image(file) for file in files])
-    return Parity(expected.largest_difference(found), expected.tolerance)
+    return stored
+
+
+def logged_part(folder: Path, name: str) -> Path | None:
+    """A folder that a local copy of a logged model carries, or None where it was logged without."""
+    part = Model.load(folder).flavors["python_function"]["artifacts"].get(name)
+    return None if part is None else folder / part["path"]
 
 
 def _check_parity(folder: Path, objective: str) -> None:

@@ -52,6 +52,13 @@ def first_contact(uri: str, *, met: bool) -> Iterator[None]:
     _answered.add(uri)
 
 
+@contextmanager
+def briefly() -> Iterator[None]:
+    """Does not wait for a server that is away: for who will ask again in a moment anyway."""
+    with _retries(0):
+        yield
+
+
 def note_silence(error: BaseException) -> None:
     """Does not wait again, in this process, for a server that was waited for in vain.
 

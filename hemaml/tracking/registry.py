@@ -45,6 +45,7 @@ class Version:
         aliases: Sorted.
         tags: As set.
         created_ms: Milliseconds since 1970.
+        card: Its description, in Markdown.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Version:
     aliases: tuple[str, ...] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
     created_ms: int = 0
+    card: str = ""
 
     @property
     def uri(self) -> str:
@@ -263,4 +265,5 @@ def _version(version: ModelVersion, aliases: Mapping[str, int]) -> Version:
         aliases=tuple(sorted(alias for alias, target in aliases.items() if target == number)),
         tags=dict(version.tags),
         created_ms=version.creation_timestamp or 0,
+        card=version.description or "",
     )

@@ -14,17 +14,11 @@ import pandas as pd
 
 from hemaml.core.errors import DataError
 from hemaml.core.types import UInt8Array
-from hemaml.data.decode import decode_image
+from hemaml.data.decode import KINDS, MAGIC, decode_image
 from hemaml.data.problems import BadFile
 
 COLUMN = "image"
 """Of a table with several columns, the one that has the images."""
-MAGIC = {
-    b"\x89PNG\r\n\x1a\n": "PNG", b"\xff\xd8\xff": "JPEG", b"BM": "BMP", b"II*\0": "TIFF",
-    b"MM\0*": "TIFF",
-}  # fmt: skip
-"""First bytes of the files that are taken: some that Pillow reads too would start programs."""
-KINDS = "PNG, JPEG, BMP or TIFF file"
 RULE = f"an image must be an array of H x W x 3, a {KINDS} as base64 text, or the path of one"
 SHOWN = 60
 """Characters of a text that messages repeat."""

@@ -304,3 +304,15 @@ def test_predictions_are_probabilities_one_image_at_a_time_or_all(name, index):
         assert values.min() >= 0
         np.testing.assert_allclose(values.sum(axis=-1), 1, atol=1e-5)
         np.testing.assert_allclose(model.predict([image])[0], values, atol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "index"), CASES)
+def test_what_a_classifier_sees_comes_along_with_what_it_says(name, index):
+    objective = load_objective(name)
+    if "classification" not in objective.task.figures:
+        return
+    model, images = fitted(name, index)[0][-1].model, fold_of(objective.task.name).val.images
+    probabilities, features = model.predict_and_embed(list(images))
+    np.testing.assert_array_equal(probabilities, model.predict(list(images)))
+    first = next(iter(model.embed(list(images)).values()))
+    np.testing.assert_array_equal(features, first)

@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -13,13 +12,8 @@ from copy import deepcopy
 from types import SimpleNamespace
 
 import pytest
+from chromium import chromium
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
-FLAGS = [
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-    "--enable-unsafe-swiftshader",  # parallel coordinates are drawn by WebGL
-]  # fmt: skip
 NAME = "stub-stub"
 COMMAND = (  # `hemaml`, in a process whose package has the stub for its only objective
     "import hemaml.record, hemaml.cli; hemaml.record.objective_names = lambda: ['stub.stub']; "
@@ -104,18 +98,9 @@ def _wait_for(server, address):
 
 @pytest.fixture(scope="module")
 def browser():
-    """Headless Chromium; where CI is set it must be there."""
-    if CHROMIUM is None:
-        told = "needs Chromium: `make test` installs it, or `apt-get install chromium`"
-        if os.environ.get("CI"):
-            pytest.fail(told)
-        pytest.skip(told)
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as play:
-        launched = play.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    """Headless Chromium."""
+    with chromium() as launched:
         yield launched
-        launched.close()
 
 
 @pytest.fixture

@@ -136,6 +136,13 @@ class GcnModel:
         features = self.embeddings(images)
         return {"backbone": features, "graph": self._attached(features)[0]}
 
+    def predict_and_embed(
+        self, images: Sequence[UInt8Array]
+    ) -> tuple[list[Float32Array], Float32Array]:
+        """Probabilities, and `backbone` features, in one pass."""
+        features = self.embeddings(images)
+        return list(self._attached(features)[1]), features
+
     def neighbourhood(self, image: UInt8Array) -> Neighbourhood:
         """The image's k neighbours in the bank, with what each edge matters to its class."""
         return self.bank.neighbourhood(

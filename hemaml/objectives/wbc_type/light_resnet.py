@@ -180,6 +180,14 @@ class LightResnetModel:
         rows = [self._features(views) for views in self._views(images)]
         return {"network": np.concatenate(rows)}
 
+    def predict_and_embed(
+        self, images: Sequence[UInt8Array]
+    ) -> tuple[list[Float32Array], Float32Array]:
+        """Probabilities, and `network` features, in one pass."""
+        found = [(self._probabilities(v), self._features(v)) for v in self._views(images)]
+        rows = [row for probabilities, _ in found for row in probabilities]
+        return rows, np.concatenate([features for _, features in found])
+
     def save(self, folder: Path) -> None:
         """Writes `model.safetensors` and `config.json`, the segmenter within, into a folder."""
         tensors = {k: v.detach().cpu().contiguous() for k, v in self.network.state_dict().items()}

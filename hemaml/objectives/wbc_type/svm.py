@@ -106,6 +106,14 @@ class CellSvmModel:
         values = self.machine.standardised(self._features(images))
         return {"features": values.astype(np.float32)}
 
+    def predict_and_embed(
+        self, images: Sequence[UInt8Array]
+    ) -> tuple[list[Float32Array], Float32Array]:
+        """Probabilities, and `features` features, in one pass."""
+        features = self._features(images)
+        values = self.machine.standardised(features).astype(np.float32)
+        return list(self.machine.probabilities(features)), values
+
     def save(self, folder: Path) -> None:
         """Writes `model.safetensors` and `config.json`, the segmenter within, into a folder."""
         from safetensors.numpy import save_file
