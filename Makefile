@@ -21,7 +21,7 @@ stack: .venv/installed database  ## PostgreSQL, MLflow with users, Ray and optun
 	$(BIN)/python docker/stack.py $(or $(FOLDER),mlruns/stack)
 
 page:  ## the page of `hemaml serve`, checked, tested and built; needs Node 20 or newer
-	@if command -v npm >/dev/null && node -e 'process.exit(parseInt(process.versions.node) < 20)'; then \
+	@if command -v npm >/dev/null && node -e 'process.exit(+(parseInt(process.versions.node) < 20))'; then \
 	  cd $(WEB) && npm ci --silent && npm run --silent check && npm test --silent && npm run --silent build; \
 	else echo "Node 20 or newer is absent: the page of hemaml serve is not built. Tests of it are" \
 	  "skipped, and fail where CI is set." >&2; fi
