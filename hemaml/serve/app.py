@@ -21,7 +21,7 @@ from hemaml.serve.limits import Desk
 from hemaml.serve.openapi import openapi
 from hemaml.serve.problems import Refused, handle_problems
 from hemaml.serve.samples import sample, samples
-from hemaml.serve.settings import ServeSettings
+from hemaml.serve.settings import ServeSettings, trusted_hosts
 from hemaml.serve.uploads import FIELDS, InMemory, uploads
 
 API = "/api/v1"
@@ -54,6 +54,7 @@ def create_app(
     app.request_class = InMemory
     app.config["MAX_CONTENT_LENGTH"] = settings.bytes
     app.config["MAX_FORM_PARTS"] = settings.images + FIELDS
+    app.config["TRUSTED_HOSTS"] = trusted_hosts(settings)
     app.json.sort_keys = False  # type: ignore[attr-defined]
     handle_problems(app)
     add_headers(app, settings.origins)

@@ -37,6 +37,9 @@ class ServeSettings(Frozen):
     origins: tuple[Origin, ...] = Field(
         default=(), description="Addresses of other pages that browsers may let ask (CORS)."
     )
+    hosts: tuple[str, ...] = Field(
+        default=(), description="Names by which it may be asked besides those of this machine."
+    )
     bytes: int = Field(default=32 * MIB, ge=1024, le=1024 * MIB, description="Of a request.")
     pixels: int = Field(default=25_000_000, ge=1, le=MAX_PIXELS, description="Of an image.")
     images: int = Field(default=32, ge=1, le=1000, description="Of a request.")
@@ -51,7 +54,7 @@ class ServeSettings(Frozen):
         default=5, ge=0.05, le=3600, description="Seconds between looks at the registry's aliases."
     )
 
-    @field_validator("models", "origins", mode="before")
+    @field_validator("models", "origins", "hosts", mode="before")
     @classmethod
     def _listed(cls, value: object) -> object:
         """A text from the environment is a list with commas."""
@@ -70,6 +73,25 @@ class ServeSettings(Frozen):
                 "--token-file, listen at 127.0.0.1, or say --open if that is what you want"
             )
         return self
+
+
+LOOPBACK = ("localhost", "127.0.0.1")
+
+
+def trusted_hosts(settings: ServeSettings) -> list[str] | None:
+    """The names by which a server without a token may be asked; None for any.
+
+    A page of a stranger may give its own name the address of this machine, and would then be let
+    in by the browser as if it were ours. Werkzeug compares no addresses of IPv6, so where one is
+    listened at, any name will do.
+    """
+    if (
+        ":" in settings.host
+        or settings.token is not None
+        or (not is_loopback(settings.host) and not settings.hosts)
+    ):
+        return None
+    return [*LOOPBACK, settings.host, *settings.hosts]
 
 
 def is_loopback(host: str) -> bool:

@@ -61,6 +61,9 @@ class Kept:
     def __init__(self, address):
         self.connection = http.client.HTTPConnection(address.removeprefix("http://"), timeout=120)
 
+    def close(self):
+        self.connection.close()
+
     def predict(self, body, kind):
         self.connection.request("POST", PREDICT, body, {"Content-Type": kind})
         answer = self.connection.getresponse()
@@ -82,6 +85,7 @@ def test_one_image_against_the_bare_model(server):
         if index >= 10:
             times["bare"].append(between - started)
             times["served"].append(ended - between)
+    kept.close()
     (result,) = json.loads(content)["results"]
     np.testing.assert_allclose(list(result["probabilities"].values()), bare, atol=1e-5)
     assert result["novelty"] is not None
@@ -108,6 +112,7 @@ def test_a_crowd_of_clients_for_a_minute(server):
             found.append((status, time.perf_counter() - started, wait))
             if status == 503:
                 time.sleep(float(wait))
+        kept.close()
 
     threads = [threading.Thread(target=ask) for _ in range(CLIENTS)]
     for thread in threads:
@@ -135,6 +140,7 @@ def test_memory_over_many_requests(server):
         assert status == 200
         if index == 200:
             before = process.memory_info().rss / 1e6
+    kept.close()
     after = process.memory_info().rss / 1e6
     print(
         f"\n{REQUESTS} requests: {before:.0f} MB after the first 200, {after:.0f} MB at the end "

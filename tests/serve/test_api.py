@@ -143,6 +143,19 @@ def test_other_origins_are_let_in_only_where_they_are_named():
             assert (headers["Access-Control-Allow-Origin"] == origin) is let_in
 
 
+def test_a_name_that_a_stranger_gave_this_machine_is_refused():
+    with served(FakeRegistry(), hosts="cells.example") as client:
+        for host, let_in in (
+            ("127.0.0.1", True), ("localhost:9", True), ("localhost.evil", False),
+            ("cells.example", True), ("evil.example", False),
+        ):  # fmt: skip
+            reply = client.ask("/api/v1/models", headers={"Host": host})
+            assert reply.status == (200 if let_in else 400), host
+    with served(FakeRegistry(), token=TOKEN) as client:
+        headers = {"Host": "any.example", "Authorization": f"Bearer {TOKEN}"}
+        assert client.ask("/api/v1/models", headers=headers).status == 200
+
+
 def test_who_asks_too_often_is_told_when_to_ask_again():
     with served(FakeRegistry(), requests_per_minute=3) as client:
         replies = [client.predict(picture()) for _ in range(5)]
