@@ -121,12 +121,9 @@ def test_a_wrong_password_is_not_kept(stack, keyring_of, tmp_path):
 def test_what_was_kept_is_gone_after_a_logout(stack, keyring_of):
     environment = keyring_of("rita")
     assert log_in(stack, "rita", environment).returncode == 0
-    assert stack.run("models", **environment).returncode == 0
     assert stack.run("logout", **environment).returncode == 0
     asked = stack.run("models", **environment)
     assert asked.returncode == 1 and "was told no name and password" in asked.stderr
-    again = stack.run("logout", **environment)
-    assert again.returncode == 1 and "nothing is kept" in again.stderr
 
 
 def test_a_trainer_sweeps_and_the_server_refuses_to_register_or_promote_for_them(
@@ -185,7 +182,6 @@ def test_who_is_not_known_is_told_what_to_do(stack, keyring_of):
     for who, told in (
         ({USERNAME: "tom", PASSWORD: "not-the-password"}, "refused the password of 'tom'"),
         (environment, "refused the password of 'tom'"),
-        ({USERNAME: None, PASSWORD: None}, "was told no name and password"),
     ):
         asked = stack.run("models", **who)
         assert asked.returncode == 1 and asked.stderr.startswith("error: "), asked

@@ -14,6 +14,8 @@ from server_sweep import TRIALS
 from servers import ADMIN, ADMIN_PASSWORD, MlflowServer, Postgres, postgres_programs
 from sweeping import sweep_of
 
+from hemaml import access
+from hemaml.core.errors import ConfigError
 from hemaml.core.search import Study
 from hemaml.doctor import examine_sweep
 from hemaml.engines.optuna_engine import searched
@@ -135,3 +137,9 @@ def test_a_wrong_password_is_told_before_anything_is_recorded(stores, monkeypatc
         assert code == 1 and told.strip().startswith("error: "), told
         assert "not-the-password" not in told
     assert len(MlflowTracker(os.environ["MLFLOW_TRACKING_URI"], "stub").find({})) == before
+
+
+def test_no_role_is_given_where_the_server_would_not_keep_it(stores):
+    with pytest.raises(ConfigError, match="Start it with .*--enable-workspaces"):
+        access.add_user("tom", "the-password-of-tom", "trainer")
+    assert [user.name for user in access.users()] == [ADMIN]

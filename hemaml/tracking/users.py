@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mlflow.exceptions import RestException
+from mlflow.exceptions import MlflowException
 from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import http_request, verify_rest_response
 from mlflow.utils.workspace_utils import DEFAULT_WORKSPACE_NAME
@@ -29,8 +29,8 @@ ADMINISTRATOR = "administrator"
 OWN = "__user_"
 """How MLflow names the role that a user's grants on things of their own making are in."""
 USERS, ROLE = "/api/2.0/mlflow/users", "/api/3.0/mlflow/roles"
-NO_USERS, REFUSED = 404, 401
-"""What a server without users answers to a question about them; what one with users, a stranger."""
+REFUSED = 401
+NO_USERS, WRONG = "ENDPOINT_NOT_FOUND", "INVALID_PARAMETER_VALUE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +56,10 @@ def authenticated(uri: str, credentials: Credentials) -> bool:
     path = f"{USERS}/current"
     with store_errors(uri), first_contact(uri, met=False):
         response = _send(uri, "GET", path, credentials=credentials)
-        if response.status_code == NO_USERS:
-            raise ConfigError(
-                f"a login is for an MLflow server with users, but {uri} asks nobody for a "
-                "password. Use it without, or start it with --app-name basic-auth."
-            )
-        if response.status_code != REFUSED:
-            verify_rest_response(response, path)
-    return bool(response.status_code != REFUSED)
+        taken = bool(response.status_code != REFUSED)
+        if taken:
+            _verify(uri, path, response)
+    return taken
 
 
 def add_user(uri: str, credentials: Credentials, role: str) -> None:
@@ -160,13 +156,22 @@ def _ask(uri: str, method: str, path: str, told: Mapping[str, object] | None = N
     use_kept(uri)
     with store_errors(uri), first_contact(uri, met=False):
         response = _send(uri, method, path, told)
-        try:
-            verify_rest_response(response, path)
-        except RestException as error:
-            if error.error_code != "INVALID_PARAMETER_VALUE":
-                raise
-            raise ConfigError(f"{uri} does not take this: {error.message}") from error
+        _verify(uri, path, response)
         return response.json() if response.content else {}
+
+
+def _verify(uri: str, path: str, response: Any) -> None:
+    try:
+        verify_rest_response(response, path)
+    except MlflowException as error:
+        if error.error_code == NO_USERS:
+            raise ConfigError(
+                f"only an MLflow server with users knows users and passwords, but {uri} asks "
+                "nobody. Use it without a login, or start it with --app-name basic-auth."
+            ) from error
+        if error.error_code == WRONG:
+            raise ConfigError(f"{uri} does not take this: {error.message}") from error
+        raise
 
 
 def _send(

@@ -6,7 +6,7 @@ import keyring
 import pytest
 from keyring.backend import KeyringBackend
 from keyring.backends.fail import Keyring as NoKeyring
-from keyring.errors import KeyringLocked
+from keyring.errors import KeyringLocked, PasswordDeleteError
 
 from hemaml import access
 from hemaml.core.errors import ConfigError, StoreError
@@ -28,6 +28,10 @@ class Memory(KeyringBackend):
 
     def set_password(self, service, username, password):
         self.kept[service, username] = password
+
+    def delete_password(self, service, username):
+        if self.kept.pop((service, username), None) is None:
+            raise PasswordDeleteError
 
 
 class Locked(Memory):
@@ -78,6 +82,18 @@ def test_what_the_user_sets_goes_first(memory, monkeypatch, name):
     monkeypatch.setenv(name, "mine")
     use_kept(HERE)
     assert os.environ.get("MLFLOW_TRACKING_PASSWORD") in (None, "mine")
+
+
+def test_a_logout_forgets_one_server_and_says_where_nothing_was_kept(memory):
+    for server in (HERE, THERE):
+        keep(server, Credentials("kim", SECRET))
+    assert access.logout(f"{HERE}/") == HERE
+    use_kept(HERE)
+    assert asked_with() == (None, None)
+    with pytest.raises(ConfigError, match=f"nothing is kept for {HERE}"):
+        access.logout(HERE)
+    use_kept(THERE)
+    assert asked_with() == ("kim", SECRET)
 
 
 def test_a_file_store_asks_no_keyring(memory):
