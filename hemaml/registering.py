@@ -40,8 +40,8 @@ UNREGISTERED = "unregistered"
 """Tag of a run whose model was to be registered by somebody who may not."""
 CLASSIFIES = "classification"
 """Of the tasks whose models are `Classifier`s; their figures name it."""
-REFERENCE = 400
-"""Training images that are kept as the model sees them, evenly spaced."""
+REFERENCE = 200
+"""Training images that are kept as the model sees them, evenly spaced: each costs a prediction."""
 MODEL = "model"
 """Tag of a run that logged a model: the model's URI."""
 

@@ -150,7 +150,7 @@ def test_memory_over_many_requests(server):
 
 
 def test_the_reference_of_training_images_costs_little(place):
-    """What logging a model takes longer, and how large it is, for 400 images of 224 x 224."""
+    """What logging a model takes longer, and how large it is, for images of 224 x 224."""
     from hemaml.ops.novelty import FILE, Reference
     from hemaml.registering import REFERENCE
 
