@@ -16,6 +16,7 @@ from mlflow.utils.file_utils import local_file_uri_to_path
 from requests import RequestException
 
 from hemaml.core.errors import StoreError
+from hemaml.tracking.credentials import is_server, use_kept
 from hemaml.tracking.mlflow_run import without_secret
 
 PROXY = "mlflow-artifacts:/"
@@ -38,7 +39,8 @@ class Artifacts:
         self.uri = uri
         self._kept = kept.rstrip("/") if kept else None
         self._proxy: Any = None
-        if self._kept is None and uri.startswith("http"):
+        if self._kept is None and is_server(uri):
+            use_kept(uri)
             self._proxy = get_artifact_repository(PROXY, tracking_uri=uri)
 
     def fetch(self, location: str, folder: Path) -> None:
