@@ -33,6 +33,9 @@ const BROKEN: Problem = {
 };
 
 let locked = false;
+let version = 3;
+
+const now = () => ({ ...MODEL, version, uri: `models:/leukemia/${version}` });
 
 beforeEach(() => {
   URL.createObjectURL = () => "blob:x";
@@ -44,7 +47,7 @@ beforeEach(() => {
       return Response.json({ status: "ok", token_required: locked, limits: LIMITS, models: [] });
     if (locked && sent !== "Bearer right")
       return Response.json({ ...BROKEN, status: 401 }, { status: 401 });
-    if (url.endsWith("/models")) return Response.json({ models: [MODEL] });
+    if (url.endsWith("/models")) return Response.json({ models: [now()] });
     if (url.endsWith("/samples")) return Response.json({ samples: [] });
     const files = (init.body as FormData).getAll("images") as File[];
     if (files.some((file) => file.name === "b.png")) return Response.json(BROKEN, { status: 422 });
@@ -61,13 +64,14 @@ beforeEach(() => {
         novelty: { distance: 9, percentile: 100, unlike: share < 0.9, text: "Unlike the others." },
       };
     });
-    return Response.json({ model: MODEL, results });
+    return Response.json({ model: now(), results });
   });
 });
 
 afterEach(() => {
   cleanup();
   locked = false;
+  version = 3;
   vi.unstubAllGlobals();
 });
 
@@ -136,4 +140,15 @@ test("a server with a token asks for it, and says where it was wrong", async () 
   await user.clear(screen.getByLabelText("Token"));
   await user.type(screen.getByLabelText("Token"), "right{Enter}");
   expect(await screen.findByText("Drop an image to begin")).toBeTruthy();
+});
+
+test("once another version answers, it is the one that is told of", async () => {
+  const user = await withImages("a.png");
+  await screen.findByText("Answered by leukemia, version 3.");
+  version = 4;
+  await user.upload(
+    screen.getByLabelText("Image files"),
+    new File(["d"], "d.png", { type: "image/png" }),
+  );
+  expect(await screen.findByText("version 4, champion")).toBeTruthy();
 });

@@ -1,4 +1,5 @@
-import { useState } from "react";
+import { useCallback, useRef, useState } from "react";
+import type { Answering } from "./api";
 import { Header } from "./components/header";
 import { Images } from "./components/images";
 import { ModelCard } from "./components/model-card";
@@ -14,7 +15,17 @@ export function App() {
   const server = useServer(token);
   const [wanted, setWanted] = useState<string | null>(null);
   const model = server.models?.find((one) => one.name === wanted) ?? server.models?.[0] ?? null;
-  const images = useImages(model?.name ?? null, token, server.health);
+  // An answer by another version than is told of here: the alias has moved.
+  const seen = useRef(model);
+  seen.current = model;
+  const { reload } = server;
+  const onAnswer = useCallback(
+    (by: Answering) => {
+      if (by.name === seen.current?.name && by.uri !== seen.current.uri) reload();
+    },
+    [reload],
+  );
+  const images = useImages(model?.name ?? null, token, server.health, onAnswer);
   const chosen = images.page.items.find((item) => item.id === images.page.chosen) ?? null;
   const locked = server.health?.token_required && (!token || server.problem?.status === 401);
 

@@ -1,6 +1,8 @@
 import { useCallback, useEffect, useReducer, useRef, useState } from "react";
 import * as api from "./api";
-import { batch, EMPTY, type Page, reduce } from "./state";
+import { batch, EMPTY, type Item, type Page, reduce } from "./state";
+
+const BAD_FILE = 422;
 
 export type Theme = "auto" | "light" | "dark";
 
@@ -67,7 +69,12 @@ export function useServer(token: string | null): Server {
 const NOTHING = { health: null, models: null, samples: [], problem: null };
 
 /** The images, which are sent to the model as soon as they are there, some at a time. */
-export function useImages(model: string | null, token: string | null, health: api.Health | null) {
+export function useImages(
+  model: string | null,
+  token: string | null,
+  health: api.Health | null,
+  onAnswer: (by: api.Answering) => void,
+) {
   const [page, dispatch] = useReducer(reduce, EMPTY);
   const [waiting, setWaiting] = useState(0);
   const limits = health?.limits;
@@ -80,43 +87,25 @@ export function useImages(model: string | null, token: string | null, health: ap
     if (!model || !limits || asking) return;
     const sending = batch(page.items, limits);
     if (!sending.length) return;
-    const ids = sending.map((item) => item.id);
-    dispatch({ type: "asked", ids, model });
-    (async () => {
+    dispatch({ type: "asked", ids: sending.map((item) => item.id), model });
+    const ask = async (some: Item[]) => {
+      const ids = some.map((item) => item.id);
+      const files = some.map((item) => item.file);
       try {
-        const files = sending.map((item) => item.file);
-        const { results, model: by } = await api.predict(files, model, {
-          token,
-          waiting: setWaiting,
-        });
-        dispatch({ type: "answered", ids, model, results, by });
+        const found = await api.predict(files, model, { token, waiting: setWaiting });
+        dispatch({ type: "answered", ids, model, results: found.results, by: found.model });
+        onAnswer(found.model);
       } catch (error) {
         if (!(error instanceof api.Refused)) throw error;
-        failed(sending.length, ids, error.problem);
+        const { problem } = error;
+        // One bad file refuses all of a request: each is then asked for alone.
+        if (some.length > 1 && problem.status === BAD_FILE)
+          for (const one of some) await ask([one]);
+        else dispatch({ type: "failed", ids, model, problem });
       }
-    })();
-    // One bad file refuses all of a request: each is then asked for alone.
-    function failed(count: number, ids: number[], problem: api.Problem) {
-      if (count > 1 && problem.status === 422 && model) alone(ids, model);
-      else dispatch({ type: "failed", ids, model: String(model), problem });
-    }
-    async function alone(ids: number[], model: string) {
-      for (const [place, id] of ids.entries()) {
-        const file = sending[place]?.file;
-        if (!file) continue;
-        try {
-          const { results, model: by } = await api.predict([file], model, {
-            token,
-            waiting: setWaiting,
-          });
-          dispatch({ type: "answered", ids: [id], model, results, by });
-        } catch (error) {
-          if (!(error instanceof api.Refused)) throw error;
-          dispatch({ type: "failed", ids: [id], model, problem: error.problem });
-        }
-      }
-    }
-  }, [page.items, model, limits, token, asking]);
+    };
+    ask(sending);
+  }, [page.items, model, limits, token, asking, onAnswer]);
 
   useFreedUrls(page);
   return { page, dispatch, waiting, asking };
