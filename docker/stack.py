@@ -1,11 +1,11 @@
 """The served stack on this machine, without containers: `make stack`.
 
-PostgreSQL, an MLflow server with users, a Ray head and optuna-dashboard, each by the entry point
-that its container runs, on the loopback address and on free ports. The folder keeps all they know,
-and the secrets that the first start makes; a later start finds everything again. A server that
-dies is started again. Ctrl-C or SIGTERM ends all. ARTIFACTS=s3://BUCKET/FOLDER keeps artifacts
-there, with boto3's own variables for who and where. HEMAML_BIND=ADDRESS, one of this machine's,
-lets other machines in.
+PostgreSQL, an MLflow server with users, a Ray head, optuna-dashboard and `hemaml serve`, each by
+the entry point that its container runs, on the loopback address and on free ports. The folder keeps
+all they know, and the secrets that the first start makes; a later start finds everything again. A
+server that dies is started again. Ctrl-C or SIGTERM ends all. ARTIFACTS=s3://BUCKET/FOLDER keeps
+artifacts there, with boto3's own variables for who and where. HEMAML_BIND=ADDRESS, one of this
+machine's, lets other machines in.
 
     python docker/stack.py FOLDER
 """
@@ -25,9 +25,10 @@ from urllib.parse import quote
 ENTRYPOINTS = Path(__file__).resolve().parent / "entrypoints"
 SECRETS = (
     "POSTGRES_PASSWORD", "MLFLOW_AUTH_ADMIN_PASSWORD", "MLFLOW_FLASK_SERVER_SECRET_KEY",
-    "RAY_AUTH_TOKEN",
+    "RAY_AUTH_TOKEN", "HEMAML_SERVE_TOKEN",
 )  # fmt: skip
-PORTS = ("POSTGRES_PORT", "MLFLOW_PORT", "RAY_PORT", "STUDIES_PORT")
+PORTS = ("POSTGRES_PORT", "MLFLOW_PORT", "RAY_PORT", "STUDIES_PORT", "PAGE_PORT")
+CLIENT = ("MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
 START_S, END_S = 120, 30
 STEADY_S = 10
 """What ends sooner after its start would only end again."""
@@ -55,6 +56,7 @@ class Stack:
             ("mlflow", "MLFLOW_PORT"), ("ray", "RAY_PORT"), ("studies", "STUDIES_PORT")
         ):  # fmt: skip
             self._await(name, port)
+        self._start("page")  # it asks MLflow for the champions, and nobody waits for it here
 
     def watch(self) -> None:
         """Returns never: starts again what has ended, and fails where that does not last."""
@@ -84,9 +86,7 @@ class Stack:
         password = quote(self.settings["POSTGRES_PASSWORD"], safe="")
         database = f"{self.host}:{self.settings['POSTGRES_PORT']}"
         told = {
-            "MLFLOW_TRACKING_URI": f"http://{self.host}:{self.settings['MLFLOW_PORT']}",
-            "MLFLOW_TRACKING_USERNAME": "admin",
-            "MLFLOW_TRACKING_PASSWORD": self.settings["MLFLOW_AUTH_ADMIN_PASSWORD"],
+            **{name: self.settings[name] for name in CLIENT},
             "HEMAML_STUDY_STORAGE": f"postgresql+psycopg://hemaml:{password}@{database}/studies",
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": self.settings["RAY_AUTH_TOKEN"],
@@ -103,8 +103,13 @@ class Stack:
         _write(path, made)
         ports = {name: os.environ.get(name) or str(_free_port(self.host)) for name in PORTS}
         artifacts = os.environ.get("ARTIFACTS") or str(self.folder / "artifacts")
+        client = {
+            "MLFLOW_TRACKING_URI": f"http://{self.host}:{ports['MLFLOW_PORT']}",
+            "MLFLOW_TRACKING_USERNAME": "admin",
+            "MLFLOW_TRACKING_PASSWORD": made["MLFLOW_AUTH_ADMIN_PASSWORD"],
+        }
         where = {"HEMAML_BIND": self.host, "POSTGRES_HOST": self.host, "ARTIFACTS": artifacts}
-        return {**made, **ports, **where}
+        return {**made, **ports, **where, **client}
 
     def _start(self, name: str) -> None:
         programs = Path(sys.executable).parent
@@ -176,9 +181,10 @@ def main() -> None:
         stack.start()
         for name, port, what in (
             ("MLflow", "MLFLOW_PORT", "user admin, password in .env of the folder"),
+            ("page", "PAGE_PORT", "hemaml serve, asks for HEMAML_SERVE_TOKEN of the same file"),
             ("studies", "STUDIES_PORT", "optuna-dashboard, asks nobody for a password"),
         ):
-            host = stack.host if name == "MLflow" else "127.0.0.1"
+            host = "127.0.0.1" if name == "studies" else stack.host
             print(f"{name:8} http://{host}:{stack.settings[port]}  {what}")
         ray = f"{stack.host}:{stack.settings['RAY_PORT']}"
         print(f"{'Ray':8} {ray}")

@@ -10,6 +10,7 @@ import urllib.request
 
 import pytest
 import yaml
+from serve.fakes import wait_for
 from stack import ROOT, SMALL, Stack, processes_of, stack_folder
 
 ANY_EXPERIMENT = "/api/2.0/mlflow/experiments/get?experiment_id=0"
@@ -21,8 +22,16 @@ ENTRYPOINTS = {
     ),
     "ray.sh": ("RAY_AUTH_TOKEN",),
     "studies.sh": ("POSTGRES_PASSWORD",),
+    "page.sh": (
+        "MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD",
+        "HEMAML_SERVE_TOKEN",
+    ),
 }  # fmt: skip
-SECRETS = {name for names in ENTRYPOINTS.values() for name in names} - {"ARTIFACTS"}
+# MLFLOW_TRACKING_...: what compose knows of the server beside the page.
+SECRETS = {
+    name for names in ENTRYPOINTS.values() for name in names
+    if name != "ARTIFACTS" and not name.startswith("MLFLOW_TRACKING_")
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -84,7 +93,9 @@ def test_compose_takes_its_file_and_resolves_every_service(compose):
     done = compose(**dict.fromkeys(SECRETS, "given"))
     assert done.returncode == 0, done.stderr
     services = yaml.safe_load(done.stdout)["services"]
-    assert set(services) == {"database", "mlflow", "studies", "ray", "worker", "gpu-worker"}
+    assert set(services) == {
+        "database", "mlflow", "studies", "page", "ray", "worker", "gpu-worker",
+    }  # fmt: skip
     for name in ("mlflow", "studies"):
         assert services[name]["environment"]["POSTGRES_PASSWORD"] == "given"
     assert services["worker"]["command"] == ["worker", "ray:6379"]
@@ -100,6 +111,14 @@ def test_compose_without_a_secret_stops_with_its_sentence(compose, absent):
 def folder():
     with stack_folder() as folder:
         yield folder
+
+
+def answers(address):
+    try:
+        with urllib.request.urlopen(address, timeout=5):
+            return True
+    except OSError:
+        return False
 
 
 @pytest.mark.slow
@@ -122,6 +141,10 @@ def test_a_sweep_over_the_stack_is_found_again_after_its_restart(workplace, fold
         assert checked.returncode == 0, checked.stdout
         backed_up = first.run("backup", str(workplace / "kept"))
         assert backed_up.returncode == 0 and "users: 1 users" in backed_up.stdout, backed_up
+        page = re.search(r"^page +(http://\S+)", first.log.read_text(), re.M)[1]
+        wait_for(lambda: answers(f"{page}/health"), seconds=240)
+        with pytest.raises(urllib.error.HTTPError, match="401"):
+            urllib.request.urlopen(f"{page}/api/v1/models")
         refused = first.run("models", MLFLOW_TRACKING_PASSWORD="not-the-password")
         assert refused.returncode == 1 and refused.stderr.startswith("error: "), refused
         logs = "".join(path.read_text(errors="replace") for path in folder.glob("*.log"))
