@@ -28,6 +28,7 @@ API = "/api/v1"
 Often = Callable[[Callable[[], Response]], Callable[[], Response]]
 """Refuses who asks too often."""
 PAGE = Path(__file__).parent / "web" / "dist"
+"""Folder of the built page, which may be absent."""
 NO_PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>hemaml</title></head><body>
 <h1>hemaml</h1>
@@ -39,16 +40,13 @@ hemaml that are installed from a wheel have it.</p>
 """
 
 
-def create_app(
-    champions: Champions, desk: Desk, settings: ServeSettings, page: Path = PAGE
-) -> Flask:
+def create_app(champions: Champions, desk: Desk, settings: ServeSettings) -> Flask:
     """The application.
 
     Args:
         champions: The models that answer.
         desk: Where the work is done.
         settings: Limits, token, origins.
-        page: Folder of the built page, which may be absent.
     """
     app = Flask(__name__, static_folder=None)
     app.request_class = InMemory
@@ -67,7 +65,7 @@ def create_app(
     often = limiter.limit(f"{settings.requests_per_minute} per minute")
     _add_facts(app, champions, settings)
     _add_answers(app, champions, desk, settings, often)
-    _add_page(app, page)
+    _add_page(app, PAGE)
     return app
 
 

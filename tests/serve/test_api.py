@@ -118,8 +118,10 @@ def test_facts(client):
             assert drawn.size == (224, 224) and "no real blood" in sample["text"]
 
 
-def test_without_a_page_the_root_says_how_to_get_it(client):
-    page = client.ask("/").body.decode()
+def test_without_a_page_the_root_says_how_to_get_it(monkeypatch, tmp_path):
+    monkeypatch.setattr("hemaml.serve.app.PAGE", tmp_path)
+    with served(FakeRegistry()) as client:
+        page = client.ask("/").body.decode()
     assert "make page" in page and NOTICE in page
 
 
