@@ -1,10 +1,9 @@
 """Headless Chromium; where CI is set it must be there."""
 
-import os
 import shutil
 from contextlib import contextmanager
 
-import pytest
+from needs import needed
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
 FLAGS = [
@@ -25,11 +24,3 @@ def chromium():
         launched = play.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield launched
         launched.close()
-
-
-def needed(what):
-    """Skips a test that needs what is absent; where CI is set, it fails."""
-    told = f"needs {what}"
-    if os.environ.get("CI"):
-        pytest.fail(told)
-    pytest.skip(told)

@@ -16,6 +16,8 @@ import time
 import urllib.request
 from pathlib import Path
 
+from needs import needed
+
 PASSWORD = "p0st-gres#secret"  # noqa: S105 - of servers that live as long as the tests
 ADMIN, ADMIN_PASSWORD = "admin", "ml-flow-admin-secret"
 AUTH = """[mlflow]
@@ -35,6 +37,24 @@ def postgres_programs():
     folders = [*sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)]
     found = next((folder / "postgres" for folder in folders), None) or shutil.which("postgres")
     return Path(found).resolve().parent if found else None
+
+
+def needed_postgres():
+    """The same folder, which a test cannot do without."""
+    return postgres_programs() or needed("PostgreSQL: apt-get install postgresql")
+
+
+@contextlib.contextmanager
+def running_postgres(*databases):
+    """A database server with these databases, removed at the end."""
+    server = Postgres(needed_postgres())
+    try:
+        server.start()
+        if databases:
+            server.create(*databases)
+        yield server
+    finally:
+        server.remove()
 
 
 def free_port():

@@ -12,8 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
-import pytest
-from servers import postgres_programs
+from servers import needed_postgres
 
 ROOT = Path(__file__).parents[1]
 STACK = ROOT / "docker" / "stack.py"
@@ -90,9 +89,7 @@ def processes_of(*words):
 @contextmanager
 def stack_folder():
     """A folder that PostgreSQL's user can reach, which pytest's own do not let it."""
-    if postgres_programs() is None:
-        assert "CI" not in os.environ, "PostgreSQL is absent: apt-get install postgresql"
-        pytest.skip("needs PostgreSQL: apt-get install postgresql")
+    needed_postgres()
     folder = Path(tempfile.mkdtemp(prefix="hemaml-stack-", dir="/tmp"))  # noqa: S108
     folder.chmod(0o755)
     try:

@@ -11,12 +11,11 @@ import time
 from collections import Counter
 
 import pytest
-import servers
 import stub as stub_module
 from full_store import EPOCHS, contents, fill, links, trials
 from mlflow import MlflowClient
 from server_sweep import TRIALS
-from servers import ADMIN, ADMIN_PASSWORD, PASSWORD, MlflowServer, postgres_programs
+from servers import ADMIN, ADMIN_PASSWORD, PASSWORD, MlflowServer, running_postgres
 from sweeping import LATE_S, sweep_of
 
 import hemaml
@@ -42,16 +41,8 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def postgres():
-    programs = postgres_programs()
-    if programs is None:
-        assert "CI" not in os.environ, "PostgreSQL is absent: apt-get install postgresql"
-        pytest.skip("needs PostgreSQL: apt-get install postgresql")
-    server = servers.Postgres(programs)
-    try:
-        server.start()
+    with running_postgres() as server:
         yield server
-    finally:
-        server.remove()
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import pytest
 from server_sweep import TRIALS
-from servers import ADMIN, ADMIN_PASSWORD, MlflowServer, Postgres, postgres_programs
+from servers import ADMIN, ADMIN_PASSWORD, MlflowServer, running_postgres
 from sweeping import sweep_of
 
 from hemaml import access
@@ -30,17 +30,8 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def postgres():
-    programs = postgres_programs()
-    if programs is None:
-        assert "CI" not in os.environ, "PostgreSQL is absent: apt-get install postgresql"
-        pytest.skip("needs PostgreSQL: apt-get install postgresql")
-    server = Postgres(programs)
-    try:
-        server.start()
-        server.create("mlflow", "studies")
+    with running_postgres("mlflow", "studies") as server:
         yield server
-    finally:
-        server.remove()
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 from alembic import command
 from mlflow.store.db import utils
-from servers import PASSWORD, Postgres, postgres_programs
+from servers import PASSWORD, running_postgres
 from sqlalchemy.pool import NullPool
 
 from hemaml.backup.restore import restore
@@ -109,17 +109,8 @@ def test_tables_of_a_newer_mlflow_are_refused(old_store):
 
 @pytest.mark.slow
 def test_old_databases_of_a_server_are_upgraded_while_nobody_uses_them(workplace, monkeypatch):
-    programs = postgres_programs()
-    if programs is None:
-        assert "CI" not in os.environ, "PostgreSQL is absent: apt-get install postgresql"
-        pytest.skip("needs PostgreSQL: apt-get install postgresql")
-    server = Postgres(programs)
-    try:
-        server.start()
-        server.create("mlflow", "mlflow_users", "studies")
+    with running_postgres("mlflow", "mlflow_users", "studies") as server:
         check_served(server, monkeypatch)
-    finally:
-        server.remove()
 
 
 def check_served(server, monkeypatch):

@@ -98,6 +98,10 @@ class KernelMachine:
         values: Float64Array = self._kernel(x_NP) @ self.weights.T + self.bias
         return values
 
+    def seen(self, features_ND: Float32Array) -> Float32Array:
+        """N x P features as they enter the kernel."""
+        return self.standardised(features_ND).astype(np.float32)
+
     def probabilities(self, features_ND: Float32Array) -> Float32Array:
         """N x C probabilities; equal ones where no class has any."""
         exponent_NK = self.slope * self.decisions(features_ND) + self.offset

@@ -10,7 +10,7 @@ import time
 
 import pytest
 from full_store import fill
-from servers import ADMIN, ADMIN_PASSWORD, MlflowServer, Postgres, postgres_programs
+from servers import ADMIN, ADMIN_PASSWORD, MlflowServer, running_postgres
 
 from hemaml.backup import backup
 from hemaml.backup.restore import restore
@@ -29,13 +29,7 @@ def timed(what, call):
 
 @pytest.fixture
 def server(tmp_path):
-    programs = postgres_programs()
-    if programs is None:
-        pytest.skip("needs PostgreSQL: apt-get install postgresql")
-    postgres = Postgres(programs)
-    try:
-        postgres.start()
-        postgres.create("mlflow", "studies")
+    with running_postgres("mlflow", "studies") as postgres:
         folder = tmp_path / "server"
         folder.mkdir()
         mlflow = MlflowServer(folder, postgres.url("mlflow"))
@@ -44,8 +38,6 @@ def server(tmp_path):
             yield mlflow, postgres
         finally:
             mlflow.kill()
-    finally:
-        postgres.remove()
 
 
 def test_moving_500_runs(stub, workplace, monkeypatch, server):

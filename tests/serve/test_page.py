@@ -7,7 +7,8 @@ import re
 from pathlib import Path
 
 import pytest
-from chromium import chromium, needed
+from chromium import chromium
+from needs import needed
 from serve.fakes import FakeRegistry, picture, running, served
 from serve.stores import KINDS
 

@@ -116,16 +116,14 @@ class SvmModel:
 
     def embed(self, images: Sequence[UInt8Array]) -> Mapping[str, Float32Array]:
         """`features`: N x P, as they enter the kernel."""
-        values = self.machine.standardised(self._features(images))
-        return {"features": values.astype(np.float32)}
+        return {"features": self.machine.seen(self._features(images))}
 
     def predict_and_embed(
         self, images: Sequence[UInt8Array]
     ) -> tuple[list[Float32Array], Float32Array]:
-        """Probabilities, and `features` features, in one pass."""
+        """Probabilities, and `features`, in one pass."""
         features = self._features(images)
-        values = self.machine.standardised(features).astype(np.float32)
-        return list(self.machine.probabilities(features)), values
+        return list(self.machine.probabilities(features)), self.machine.seen(features)
 
     def save(self, folder: Path) -> None:
         """Writes `model.safetensors` and `config.json` into an existing folder."""
