@@ -3,9 +3,9 @@
 PostgreSQL, an MLflow server with users, a Ray head, optuna-dashboard and `hemaml serve`, each by
 the entry point that its container runs, on the loopback address and on free ports. The folder keeps
 all they know, and the secrets that the first start makes; a later start finds everything again. A
-server that dies is started again. Ctrl-C or SIGTERM ends all. ARTIFACTS=s3://BUCKET/FOLDER keeps
-artifacts there, with boto3's own variables for who and where. HEMAML_BIND=ADDRESS, one of this
-machine's, lets other machines in.
+server that dies is started again. Ctrl-C or SIGTERM ends all, a second one without waiting.
+ARTIFACTS=s3://BUCKET/FOLDER keeps artifacts there, with boto3's own variables for who and where.
+HEMAML_BIND=ADDRESS, one of this machine's, lets other machines in.
 
     python docker/stack.py FOLDER
 """
@@ -30,8 +30,9 @@ SECRETS = (
 PORTS = ("POSTGRES_PORT", "MLFLOW_PORT", "RAY_PORT", "STUDIES_PORT", "PAGE_PORT")
 CLIENT = ("MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
 START_S, END_S = 120, 30
-STEADY_S = 10
-"""What ends sooner after its start would only end again."""
+PAUSE_S, STEADY_S, HOPELESS_S = 5, 10, 180
+"""Between two starts of a dead server; until it counts as well again; until the stack gives up.
+A server may end right after its start because one that it needs is itself just starting again."""
 
 
 class Stack:
@@ -60,26 +61,34 @@ class Stack:
 
     def watch(self) -> None:
         """Returns never: starts again what has ended, and fails where that does not last."""
+        down: dict[str, float] = {}
         while True:
             for name, server in self.servers.items():
+                now = time.monotonic()
+                ran = now - self.started[name]
                 if server.poll() is None:
-                    continue
-                if time.monotonic() - self.started[name] < STEADY_S:
-                    self._fail(name, f"it ended with {server.returncode}")
-                print(f"{name} ended with {server.returncode}: started again", flush=True)
-                _signal(server, signal.SIGKILL)  # children that it has left
-                self._start(name)
+                    if ran > STEADY_S:
+                        down.pop(name, None)
+                elif now - down.setdefault(name, now) > HOPELESS_S:
+                    self._fail(name, f"it has ended again and again for {HOPELESS_S} s")
+                elif ran > PAUSE_S:
+                    print(f"{name} ended with {server.returncode}: started again", flush=True)
+                    _signal(server, signal.SIGKILL)  # children that it has left
+                    self._start(name)
             time.sleep(0.5)
 
     def stop(self) -> None:
-        """Ends the servers, those that others need last."""
-        for name, server in reversed(self.servers.items()):
-            _signal(server, signal.SIGINT if name == "database" else signal.SIGTERM)
-            deadline = time.monotonic() + END_S
-            while _signal(server, 0) and time.monotonic() < deadline:
-                time.sleep(0.1)
-            _signal(server, signal.SIGKILL)
-            server.wait()
+        """Ends the servers, those that others need last; interrupted, all of them at once."""
+        try:
+            for name, server in reversed(self.servers.items()):
+                _signal(server, signal.SIGINT if name == "database" else signal.SIGTERM)
+                deadline = time.monotonic() + END_S
+                while _signal(server, 0) and time.monotonic() < deadline:
+                    time.sleep(0.1)
+        finally:
+            for server in self.servers.values():
+                _signal(server, signal.SIGKILL)
+                server.wait()
 
     def client(self) -> Path:
         """A file, for `. FILE`, that makes hemaml use this stack; only its owner can read it."""

@@ -67,6 +67,11 @@ class Stack:
                 return
         raise AssertionError(f"no {program} below the stack")
 
+    def told(self):
+        """What the stack and each of its servers said last, for a test that fails."""
+        logs = [self.log, *sorted(self.folder.glob("*.log"))]
+        return "\n".join(f"{log.name}:\n{log.read_text(errors='replace')[-2000:]}" for log in logs)
+
     def end(self):
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(timeout=LATE_S)

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import ExitStack
 from pathlib import Path
 
 import boto3
@@ -125,14 +126,22 @@ def listens(port):
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def begin(engine):
-    """A sweep in a process of its own, once it has its id."""
-    environment = {name: value for name, value in os.environ.items() if name != RETRIES}
-    process = subprocess.Popen(
-        [sys.executable, str(SCRIPT), engine],
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment,
-    )  # fmt: skip
-    return process, read_until(process, "sweep").split()[1]
+@pytest.fixture
+def begin():
+    """Begins a sweep by an engine in a process of its own, and gives both once it has its id."""
+    with ExitStack() as begun:
+
+        def begin(engine):
+            environment = {name: value for name, value in os.environ.items() if name != RETRIES}
+            process = subprocess.Popen(
+                [sys.executable, str(SCRIPT), engine],
+                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment,
+            )  # fmt: skip
+            begun.enter_context(process)
+            begun.callback(process.kill)
+            return process, read_until(process, "sweep").split()[1]
+
+        yield begin
 
 
 def read_until(process, wanted):
@@ -153,7 +162,7 @@ def test_the_cluster_has_two_nodes_that_would_do_the_same_work(trainer, second_n
 
 
 def test_sweeps_of_both_engines_lose_nothing_where_the_servers_are_killed(
-    trainer, second_node, s3, tmp_path
+    trainer, second_node, begin, s3, tmp_path
 ):
     sweeps = [begin(f"ray@{trainer.address}"), begin("native")]
     for server in ("mlflow", "database"):
@@ -162,7 +171,7 @@ def test_sweeps_of_both_engines_lose_nothing_where_the_servers_are_killed(
         trainer.kill(server)
     for process, sweep_id in sweeps:
         told, _ = process.communicate(timeout=LATE_S)
-        assert process.returncode == 0, told
+        assert process.returncode == 0, f"{told}\n{trainer.told()}"
         findings = examine_sweep(sweep_id)
         assert {found.state for found in findings} == {"ok"}, findings
     for server in ("mlflow", "database"):

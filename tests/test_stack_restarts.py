@@ -1,0 +1,114 @@
+"""How the stack keeps its servers running; entry points are stand-ins that listen on their ports."""
+
+import importlib.util
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from serve.fakes import wait_for
+from stack import STACK, processes_of
+
+SERVERS = {
+    "database": "POSTGRES_PORT", "mlflow": "MLFLOW_PORT", "ray": "RAY_PORT",
+    "studies": "STUDIES_PORT", "page": "PAGE_PORT",
+}  # fmt: skip
+ENTRYPOINT = """#!/bin/sh
+echo started >>{name}.starts
+[ ! -e {name}.broken ] || exit 3
+trap '{on_end}' TERM INT
+python -m http.server --bind 127.0.0.1 --directory {folder} ${port} &
+wait $! || wait $! || wait $!
+"""
+
+
+@pytest.fixture
+def script(tmp_path):
+    """A copy of the stack's script; the argument is what each server does when told to end."""
+
+    def make(on_end="kill $!"):
+        entrypoints = tmp_path / "docker" / "entrypoints"
+        entrypoints.mkdir(parents=True)
+        for name, port in SERVERS.items():
+            entrypoint = entrypoints / f"{name}.sh"
+            entrypoint.write_text(
+                ENTRYPOINT.format(name=name, port=port, on_end=on_end, folder=tmp_path)
+            )
+            entrypoint.chmod(0o755)
+        return shutil.copy(STACK, entrypoints.parent)
+
+    return make
+
+
+@pytest.fixture
+def stack(script, tmp_path):
+    """The stack in this process, with little patience, and the outcome of its watch."""
+    spec = importlib.util.spec_from_file_location("stack_script", script())
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.PAUSE_S, module.STEADY_S, module.HOPELESS_S = 0.2, 1, 4
+    stack = module.Stack(tmp_path / "kept")
+    with ThreadPoolExecutor(1) as pool:
+        try:
+            stack.start()
+            watched = pool.submit(stack.watch)
+            yield stack, watched
+            break_server(stack, "mlflow")  # which ends the watch
+            watched.exception(timeout=60)
+        finally:
+            stack.stop()
+
+
+def break_server(stack, name):
+    (stack.folder / f"{name}.broken").touch()
+    stack.servers[name].kill()
+
+
+def listens(stack, name):
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", int(stack.settings[SERVERS[name]]))) == 0
+
+
+def starts(stack, name):
+    return len((stack.folder / f"{name}.starts").read_text().splitlines())
+
+
+def test_a_server_that_cannot_start_for_a_while_is_awaited_and_the_others_stay(stack):
+    stack, watched = stack
+    others = {name: server.pid for name, server in stack.servers.items() if name != "mlflow"}
+    break_server(stack, "mlflow")
+    wait_for(lambda: starts(stack, "mlflow") >= 4)
+    (stack.folder / "mlflow.broken").unlink()
+    wait_for(lambda: listens(stack, "mlflow") or watched.done())
+    assert not watched.done()
+    assert {name: stack.servers[name].pid for name in others} == others
+
+
+def test_the_stack_gives_up_on_a_server_that_never_comes_back(stack):
+    stack, watched = stack
+    break_server(stack, "mlflow")
+    with pytest.raises(SystemExit, match=r"mlflow must run, but it has ended again and again"):
+        watched.result(timeout=60)
+    assert starts(stack, "mlflow") > 2
+
+
+def test_a_second_ctrl_c_ends_at_once_and_leaves_no_server(script, tmp_path):
+    folder = tmp_path / "kept"
+    log = tmp_path / "log"
+    with log.open("w") as told:
+        command = [sys.executable, str(script(on_end=": > told-to-end")), str(folder)]
+        process = subprocess.Popen(command, stdout=told, stderr=told)
+    try:
+        wait_for(lambda: "--address" in log.read_text())
+        process.send_signal(signal.SIGINT)
+        wait_for((folder / "told-to-end").exists)
+        assert process.poll() is None, "it waits for its servers"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=20) == -signal.SIGINT
+    finally:
+        process.kill()
+        process.wait()
+    assert not processes_of(str(tmp_path))
