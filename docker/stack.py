@@ -24,11 +24,11 @@ from urllib.parse import quote
 
 ENTRYPOINTS = Path(__file__).resolve().parent / "entrypoints"
 SECRETS = (
-    "POSTGRES_PASSWORD", "MLFLOW_AUTH_ADMIN_PASSWORD", "MLFLOW_FLASK_SERVER_SECRET_KEY",
-    "RAY_AUTH_TOKEN", "HEMAML_SERVE_TOKEN",
+    "POSTGRES_PASSWORD", "STUDIES_PASSWORD", "MLFLOW_AUTH_ADMIN_PASSWORD",
+    "MLFLOW_FLASK_SERVER_SECRET_KEY", "RAY_AUTH_TOKEN", "HEMAML_PAGE_PASSWORD",
+    "HEMAML_SERVE_TOKEN",
 )  # fmt: skip
 PORTS = ("POSTGRES_PORT", "MLFLOW_PORT", "RAY_PORT", "STUDIES_PORT", "PAGE_PORT")
-CLIENT = ("MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
 START_S, END_S = 120, 30
 PAUSE_S, STEADY_S, HOPELESS_S = 5, 10, 180
 """Between two starts of a dead server; until it counts as well again; until the stack gives up.
@@ -53,10 +53,11 @@ class Stack:
         self._await("database", "POSTGRES_PORT")
         for name in ("mlflow", "ray", "studies"):
             self._start(name)
-        for name, port in (
-            ("mlflow", "MLFLOW_PORT"), ("ray", "RAY_PORT"), ("studies", "STUDIES_PORT")
-        ):  # fmt: skip
-            self._await(name, port)
+        self._await("mlflow", "MLFLOW_PORT")
+        self._start("page", "account")
+        self._await("ray", "RAY_PORT")
+        self._await("studies", "STUDIES_PORT")
+        self._await_end("page", "its account could not be made")
         self._start("page")  # it asks MLflow for the champions, and nobody waits for it here
 
     def watch(self) -> None:
@@ -90,17 +91,33 @@ class Stack:
                 _signal(server, signal.SIGKILL)
                 server.wait()
 
-    def client(self) -> Path:
-        """A file, for `. FILE`, that makes hemaml use this stack; only its owner can read it."""
-        password = quote(self.settings["POSTGRES_PASSWORD"], safe="")
-        database = f"{self.host}:{self.settings['POSTGRES_PORT']}"
-        told = {
-            **{name: self.settings[name] for name in CLIENT},
-            "HEMAML_STUDY_STORAGE": f"postgresql+psycopg://hemaml:{password}@{database}/studies",
+    def clients(self) -> tuple[Path, Path]:
+        """Two files, for `. FILE`, that make hemaml use this stack; only their owner can read them.
+
+        Returns:
+            That of the administrator, and that which users are given, who log in by themselves.
+        """
+        users = {
+            "MLFLOW_TRACKING_URI": self.settings["MLFLOW_TRACKING_URI"],
+            "HEMAML_STUDY_STORAGE": self._database("studies", "studies", "STUDIES_PASSWORD"),
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": self.settings["RAY_AUTH_TOKEN"],
         }
-        return _write(self.folder / "client.env", told, export="export ")
+        admin = {
+            **users,
+            "MLFLOW_TRACKING_USERNAME": "admin",
+            "MLFLOW_TRACKING_PASSWORD": self.settings["MLFLOW_AUTH_ADMIN_PASSWORD"],
+            "HEMAML_RECORD_DATABASE": self._database("mlflow", "hemaml", "POSTGRES_PASSWORD"),
+            "HEMAML_USERS_DATABASE": self._database("mlflow_users", "hemaml", "POSTGRES_PASSWORD"),
+        }
+        return (
+            _write(self.folder / "admin.env", admin, export="export "),
+            _write(self.folder / "users.env", users, export="export "),
+        )
+
+    def _database(self, name: str, user: str, password: str) -> str:
+        who = f"{user}:{quote(self.settings[password], safe='')}"
+        return f"postgresql+psycopg://{who}@{self.host}:{self.settings['POSTGRES_PORT']}/{name}"
 
     def _kept_settings(self) -> dict[str, str]:
         """Secrets of the first start, and ports that are free now."""
@@ -112,15 +129,11 @@ class Stack:
         _write(path, made)
         ports = {name: os.environ.get(name) or str(_free_port(self.host)) for name in PORTS}
         artifacts = os.environ.get("ARTIFACTS") or str(self.folder / "artifacts")
-        client = {
-            "MLFLOW_TRACKING_URI": f"http://{self.host}:{ports['MLFLOW_PORT']}",
-            "MLFLOW_TRACKING_USERNAME": "admin",
-            "MLFLOW_TRACKING_PASSWORD": made["MLFLOW_AUTH_ADMIN_PASSWORD"],
-        }
+        record = f"http://{self.host}:{ports['MLFLOW_PORT']}"
         where = {"HEMAML_BIND": self.host, "POSTGRES_HOST": self.host, "ARTIFACTS": artifacts}
-        return {**made, **ports, **where, **client}
+        return {**made, **ports, **where, "MLFLOW_TRACKING_URI": record}
 
-    def _start(self, name: str) -> None:
+    def _start(self, name: str, *arguments: str) -> None:
         programs = Path(sys.executable).parent
         environment = {
             **os.environ, **self.settings, "PATH": f"{programs}:{os.environ['PATH']}"
@@ -129,7 +142,7 @@ class Stack:
             environment["HEMAML_BIND"] = "127.0.0.1"
         with (self.folder / f"{name}.log").open("ab") as log:
             self.servers[name] = subprocess.Popen(
-                [str(ENTRYPOINTS / f"{name}.sh"), *self.arguments.get(name, ())],
+                [str(ENTRYPOINTS / f"{name}.sh"), *(arguments or self.arguments.get(name, ()))],
                 stdout=log, stderr=log, env=environment, start_new_session=True, cwd=self.folder,
             )  # fmt: skip
         self.started[name] = time.monotonic()
@@ -143,6 +156,13 @@ class Stack:
             if time.monotonic() > deadline:
                 self._fail(name, f"port {self.settings[port]} is silent after {START_S} s")
             time.sleep(0.1)
+
+    def _await_end(self, name: str, otherwise: str) -> None:
+        try:
+            if self.servers[name].wait(START_S):
+                self._fail(name, otherwise)
+        except subprocess.TimeoutExpired:
+            self._fail(name, f"{otherwise} in {START_S} s")
 
     def _fail(self, name: str, why: str) -> None:
         log = self.folder / f"{name}.log"
@@ -197,7 +217,9 @@ def main() -> None:
             print(f"{name:8} http://{host}:{stack.settings[port]}  {what}")
         ray = f"{stack.host}:{stack.settings['RAY_PORT']}"
         print(f"{'Ray':8} {ray}")
-        print(f"use it:  . {shlex.quote(str(stack.client()))}")
+        admin, users = (shlex.quote(str(path)) for path in stack.clients())
+        print(f"users:   {users}  to be given to them; hemaml login asks who they are")
+        print(f"use it:  . {admin}")
         print(f"         hemaml sweep EXPERIMENT --engine ray --address {ray}", flush=True)
         stack.watch()
     except KeyboardInterrupt:

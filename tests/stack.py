@@ -44,7 +44,7 @@ class Stack:
 
     @property
     def environment(self):
-        lines = (self.folder / "client.env").read_text().splitlines()
+        lines = (self.folder / "admin.env").read_text().splitlines()
         told = dict(line.removeprefix("export ").split("=", 1) for line in lines)
         kept = {n: v for n, v in os.environ.items() if not n.startswith(("MLFLOW_", "RAY_"))}
         return {**kept, **told}

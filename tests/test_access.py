@@ -24,6 +24,8 @@ SWEEP = (
 )  # fmt: skip
 REGISTERED = ("--trials", "2", "--workers", "2", "--set", "sweep.confirm_seeds=1")
 MODEL = "cells"
+ADMINS = (USERNAME, PASSWORD, "HEMAML_RECORD_DATABASE", "HEMAML_USERS_DATABASE")
+"""What only the administrator's file sets."""
 WHO = {"rita": "reader", "tom": "trainer", "petra": "promoter"}
 pytestmark = pytest.mark.slow
 
@@ -48,7 +50,7 @@ def keyring_of(tmp_path_factory):
 
     def environment(name):
         return {
-            USERNAME: None, PASSWORD: None, "PYTHON_KEYRING_BACKEND": "file_keyring.FileKeyring",
+            **dict.fromkeys(ADMINS), "PYTHON_KEYRING_BACKEND": "file_keyring.FileKeyring",
             "TEST_KEYRING": str(tmp_path_factory.getbasetemp() / f"keyring-{name}.json"),
             "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]),
         }  # fmt: skip
@@ -205,7 +207,7 @@ def test_a_cluster_that_asks_for_a_token_refuses_another_and_none(stack, tmp_pat
 def test_users_are_made_listed_and_removed_by_the_administrator(stack, acting):
     access.add_user("sam", password("sam"), "reader")
     assert {user.name: user.roles for user in access.users()} == {
-        "admin": ("administrator",), "sam": ("reader",),
+        "admin": ("administrator",), "page": ("reader",), "sam": ("reader",),
         **{name: (role,) for name, role in WHO.items()},
     }  # fmt: skip
     with pytest.raises(ConfigError, match="'sam' is there"):

@@ -13,6 +13,7 @@ import yaml
 from serve.fakes import wait_for
 from stack import ROOT, SMALL, Stack, processes_of, stack_folder
 
+MODEL = "wbc_segmentation-smears"
 ANY_EXPERIMENT = "/api/2.0/mlflow/experiments/get?experiment_id=0"
 ENTRYPOINTS = {
     "database.sh": ("POSTGRES_PASSWORD",),
@@ -21,16 +22,12 @@ ENTRYPOINTS = {
         "ARTIFACTS",
     ),
     "ray.sh": ("RAY_AUTH_TOKEN",),
-    "studies.sh": ("POSTGRES_PASSWORD",),
-    "page.sh": (
-        "MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD",
-        "HEMAML_SERVE_TOKEN",
-    ),
+    "studies.sh": ("POSTGRES_PASSWORD", "STUDIES_PASSWORD"),
+    "page.sh": ("MLFLOW_TRACKING_URI", "HEMAML_PAGE_PASSWORD", "HEMAML_SERVE_TOKEN"),
 }  # fmt: skip
-# MLFLOW_TRACKING_...: what compose knows of the server beside the page.
 SECRETS = {
     name for names in ENTRYPOINTS.values() for name in names
-    if name != "ARTIFACTS" and not name.startswith("MLFLOW_TRACKING_")
+    if name not in {"ARTIFACTS", "MLFLOW_TRACKING_URI"}
 }  # fmt: skip
 
 
@@ -94,7 +91,7 @@ def test_compose_takes_its_file_and_resolves_every_service(compose):
     assert done.returncode == 0, done.stderr
     services = yaml.safe_load(done.stdout)["services"]
     assert set(services) == {
-        "database", "mlflow", "studies", "page", "ray", "worker", "gpu-worker",
+        "database", "mlflow", "studies", "page-account", "page", "ray", "worker", "gpu-worker",
     }  # fmt: skip
     for name in ("mlflow", "studies"):
         assert services[name]["environment"]["POSTGRES_PASSWORD"] == "given"
@@ -126,11 +123,11 @@ def test_a_sweep_over_the_stack_is_found_again_after_its_restart(workplace, fold
     first = Stack(folder)
     try:
         environment = first.environment
-        for name in (".env", "client.env"):
+        for name in (".env", "admin.env", "users.env"):
             assert stat.S_IMODE((folder / name).stat().st_mode) == 0o600
         with pytest.raises(urllib.error.HTTPError, match="401"):
             urllib.request.urlopen(f"{environment['MLFLOW_TRACKING_URI']}{ANY_EXPERIMENT}")
-        settings = [word for text in SMALL for word in ("--set", text)]
+        settings = [word for text in (*SMALL, "sweep.confirm_seeds=1") for word in ("--set", text)]
         swept = first.run(
             "sweep", "experiments/wbc_segmentation/smgnn_smears.yaml", "--trials", "2", "--plain",
             "--engine", "ray", "--address", first.address, *settings,
@@ -140,17 +137,27 @@ def test_a_sweep_over_the_stack_is_found_again_after_its_restart(workplace, fold
         checked = first.run("doctor", "--sweep", sweep_id)
         assert checked.returncode == 0, checked.stdout
         backed_up = first.run("backup", str(workplace / "kept"))
-        assert backed_up.returncode == 0 and "users: 1 users" in backed_up.stdout, backed_up
+        assert backed_up.returncode == 0 and "users: 2 users" in backed_up.stdout, backed_up
+        promoted = first.run("promote", MODEL, "--sweep", sweep_id, "--force", "for the test")
+        assert promoted.returncode == 0, promoted.stdout + promoted.stderr
+        listed = first.run("user", "list")
+        assert re.search(r"^ *page +reader *$", listed.stdout, re.M), listed
         page = re.search(r"^page +(http://\S+)", first.log.read_text(), re.M)[1]
         wait_for(lambda: answers(f"{page}/health"), seconds=240)
         with pytest.raises(urllib.error.HTTPError, match="401"):
             urllib.request.urlopen(f"{page}/api/v1/models")
+        kept = dict(line.split("=", 1) for line in (folder / ".env").read_text().splitlines())
+        token = {"Authorization": f"Bearer {kept['HEMAML_SERVE_TOKEN']}"}
+        asked = urllib.request.Request(f"{page}/api/v1/models", headers=token)
+        wait_for(lambda: MODEL.encode() in urllib.request.urlopen(asked).read(), seconds=240)
         refused = first.run("models", MLFLOW_TRACKING_PASSWORD="not-the-password")
         assert refused.returncode == 1 and refused.stderr.startswith("error: "), refused
         logs = "".join(path.read_text(errors="replace") for path in folder.glob("*.log"))
-        secrets = (environment["MLFLOW_TRACKING_PASSWORD"], environment["RAY_AUTH_TOKEN"])
         logs += first.log.read_text()
-        assert not any(secret in logs for secret in secrets)
+        assert not any(secret in logs for secret in kept.values())
+        users = (folder / "users.env").read_text()
+        given = {name for name, secret in kept.items() if secret in users}
+        assert given == {"STUDIES_PASSWORD", "RAY_AUTH_TOKEN"}
     finally:
         code = first.end()
     assert code == 0

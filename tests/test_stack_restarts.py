@@ -1,4 +1,4 @@
-"""How the stack keeps its servers running; entry points are stand-ins that listen on their ports."""
+"""How the stack keeps its servers running; stand-ins for them listen on their ports."""
 
 import importlib.util
 import shutil
@@ -18,6 +18,7 @@ SERVERS = {
 }  # fmt: skip
 ENTRYPOINT = """#!/bin/sh
 echo started >>{name}.starts
+[ "${{1:-}}" != account ] || exit 0
 [ ! -e {name}.broken ] || exit 3
 trap '{on_end}' TERM INT
 python -m http.server --bind 127.0.0.1 --directory {folder} ${port} &

@@ -12,6 +12,7 @@ import sys
 import time
 from collections import Counter
 from contextlib import ExitStack
+from hashlib import md5
 from pathlib import Path
 
 import boto3
@@ -78,13 +79,19 @@ def stack(s3):
 
 
 @pytest.fixture
-def trainer(stack, stub, monkeypatch):
-    """This process, and what it starts, as the trainer."""
+def administrator(stack, stub, monkeypatch):
+    """This process, and what it starts, as the administrator."""
     for name, value in stack.environment.items():
         monkeypatch.setenv(name, value)
+    return stack
+
+
+@pytest.fixture
+def trainer(administrator, monkeypatch):
+    """This process, and what it starts, as the trainer."""
     monkeypatch.setenv(USERNAME, TRAINER[0])
     monkeypatch.setenv(PASSWORD, TRAINER[1])
-    return stack
+    return administrator
 
 
 @pytest.fixture(scope="module")
@@ -190,3 +197,40 @@ def test_sweeps_of_both_engines_lose_nothing_where_the_servers_are_killed(
         assert tracker.download(parent.id, "split.json", tmp_path).stat().st_size
         model = download_artifacts(parent.tags["model"], dst_path=tmp_path, tracking_uri=uri)
         assert (Path(model) / "MLmodel").exists()
+
+
+def test_a_backup_of_what_is_on_s3_brings_it_back_there(administrator, s3, tmp_path):
+    tracker = MlflowTracker(os.environ["MLFLOW_TRACKING_URI"], "stub")
+    run = tracker.start("kept", {"kind": "run"})
+    tracker.add_text(run.id, "of the backup", "split.json")
+    run.end("FINISHED")
+    reached = {"MLFLOW_S3_ENDPOINT_URL": s3.address, **AMAZON}
+    direct = ("--artifacts", f"s3://{BUCKET}/artifacts")
+    for folder, kept, who in (("direct", direct, reached), ("proxied", (), {})):
+        done = administrator.run("backup", str(tmp_path / folder), *kept, **who)
+        assert done.returncode == 0, done.stderr
+    there = objects(s3)
+    (name,) = (name for name in there if run.id in name)
+    held = [digests(tmp_path / folder / "artifacts") for folder in ("direct", "proxied")]
+    assert held[0] == held[1]
+    assert f'"{held[0][f"runs/{run.id}/split.json"]}"' == there[name]
+
+    s3.delete_object(Bucket=BUCKET, Key=name)
+    back = ("restore", str(tmp_path / "direct"), "--replace", str(tmp_path / "before"), *direct)
+    done = administrator.run(*back, **reached)
+    assert done.returncode == 0, done.stderr
+    assert objects(s3) == there
+    assert tracker.read_text(run.id, "split.json") == "of the backup"
+
+
+def digests(folder):
+    """MD5 of each file below a folder: what S3 tells of an object."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): md5(path.read_bytes()).hexdigest() for path in files}
+
+
+def objects(s3):
+    """The artifacts on S3, by name, as their contents are told apart there."""
+    found = s3.list_objects_v2(Bucket=BUCKET, Prefix="artifacts/")
+    assert not found["IsTruncated"]
+    return {one["Key"]: one["ETag"] for one in found["Contents"]}

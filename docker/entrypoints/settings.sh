@@ -11,14 +11,17 @@ need() {
   done
 }
 
-# The address of a database; special characters of the password are escaped.
+# The address of a database, with special characters of the password escaped.
+#   database_url DATABASE [USER PASSWORD_VARIABLE]
 database_url() {
   python -c '
 import os, sys
 from urllib.parse import quote
-password, host = quote(os.environ["POSTGRES_PASSWORD"], safe=""), os.environ.get("POSTGRES_HOST", "127.0.0.1")
-port = os.environ.get("POSTGRES_PORT", "5432")
-print(f"postgresql+psycopg://hemaml:{password}@{host}:{port}/{sys.argv[1]}")' "$1"
+database, user, password = sys.argv[1:]
+host, port = os.environ.get("POSTGRES_HOST", "127.0.0.1"), os.environ.get("POSTGRES_PORT", "5432")
+password = quote(os.environ[password], safe="")
+print(f"postgresql+psycopg://{user}:{password}@{host}:{port}/{database}")
+' "$1" "${2:-hemaml}" "${3:-POSTGRES_PASSWORD}"
 }
 
 BIND=${HEMAML_BIND:-127.0.0.1}

@@ -1,8 +1,8 @@
 """The databases behind the stores in use, for who may read them whole.
 
-A sweep knows a server by its address alone. Who backs it up must reach its databases: that of the
-studies is a setting of sweeps already, the others are beside it under the names that
-`docker/entrypoints/databases.sql` gives them, or where two more settings say.
+A sweep knows a server by its address alone. Who backs it up must open its databases: that of the
+studies is a setting of sweeps already, two more settings name the others. By default they are
+beside it, under the names that `docker/entrypoints/databases.sql` gives them.
 """
 
 from dataclasses import dataclass
