@@ -3,6 +3,7 @@
 import os
 import secrets
 import shutil
+import signal
 import sqlite3
 import sys
 from contextlib import closing
@@ -13,6 +14,8 @@ from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).parents[1]
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# A shell's background job ignores Ctrl-C, and so would the processes that tests send it to.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 # Ray asks for a token, and would write one into the home folder of whoever runs the tests.
 os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
 # A password that a test keeps is kept in no keyring of theirs.

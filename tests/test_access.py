@@ -1,17 +1,24 @@
-"""Logging in to the served stack, and what each role may do there, as the server itself says."""
+"""The served stack, started as `make stack` does: logins, roles, sweeps, the page, a restart.
+
+What a role may do is asked of the servers themselves.
+"""
 
 import base64
 import json
 import os
+import re
+import stat
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.error import HTTPError
 
 import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
-from stack import ROOT, SMALL, commands, running_stack
+from serve.fakes import wait_for
+from stack import LATE_S, ROOT, SMALL, Stack, commands, processes_of, running_stack
 
-import hemaml
 from hemaml import access
 from hemaml.core.errors import ConfigError, Forbidden, UnknownName
 from hemaml.tracking.credentials import PASSWORD, USERNAME
@@ -94,6 +101,30 @@ def swept(stack, keyring_of, tmp_path_factory):
     return folder, done
 
 
+@pytest.fixture(scope="module")
+def champion(stack, swept):
+    """Version 1 of the model of the trainer's first sweep, which a promoter has promoted."""
+    who = {USERNAME: "petra", PASSWORD: password("petra")}
+    sweep_id = swept[1][1].stdout.split()[1]
+    forced = ("--sweep", sweep_id, "--force", "for the test")
+    promoted = stack.run("promote", MODEL, *forced, **who)
+    assert promoted.returncode == 0, promoted.stdout + promoted.stderr
+
+
+def test_the_folder_is_for_its_owner_and_gives_users_what_they_need(stack):
+    secrets = kept_secrets(stack)
+    for name in (".env", "admin.env", "users.env"):
+        assert stat.S_IMODE((stack.folder / name).stat().st_mode) == 0o600
+    users = (stack.folder / "users.env").read_text()
+    given = {name for name, secret in secrets.items() if secret in users}
+    assert given == {"STUDIES_PASSWORD", "RAY_AUTH_TOKEN"}
+
+
+def kept_secrets(stack):
+    lines = (stack.folder / ".env").read_text().splitlines()
+    return dict(line.split("=", 1) for line in lines)
+
+
 def test_a_login_serves_both_engines_and_its_password_is_found_nowhere(stack, swept):
     folder, done = swept
     for one in done:
@@ -129,16 +160,14 @@ def test_what_was_kept_is_gone_after_a_logout(stack, keyring_of):
 
 
 def test_a_trainer_sweeps_and_the_server_refuses_to_register_or_promote_for_them(
-    stack, swept, acting
+    stack, swept, acting, request
 ):
     sweep_id = swept[1][1].stdout.split()[1]
     promote = ("promote", MODEL, "--sweep", sweep_id, "--force", "for the test")
     assert f"hemaml promote {MODEL} --sweep {sweep_id}" in swept[1][1].stdout
     refused = stack.run(*promote, **{USERNAME: "tom", PASSWORD: password("tom")})
     assert refused.returncode == 1 and "refused this to 'tom'" in refused.stderr
-    acting("petra")
-    assert hemaml.promote(MODEL, sweep=sweep_id, force="for the test").outcome == "forced"
-
+    request.getfixturevalue("champion")  # which a promoter makes of the same sweep
     uri = acting("tom")
     registry, client = Registry(uri), MlflowClient(uri, uri)
     version = registry.by_alias(MODEL, "champion")
@@ -219,3 +248,40 @@ def test_users_are_made_listed_and_removed_by_the_administrator(stack, acting):
     access.remove_user("sam")
     with pytest.raises(UnknownName, match="unknown user 'sam'"):
         access.remove_user("sam")
+
+
+def test_the_page_asks_for_its_token_and_has_the_champion(stack, champion):
+    page = re.search(r"^page +(http://\S+)", stack.log.read_text(), re.M)[1]
+    wait_for(lambda: status(f"{page}/health") == 200, seconds=LATE_S)
+    assert status(f"{page}/api/v1/models") == 401
+    token = {"Authorization": f"Bearer {kept_secrets(stack)['HEMAML_SERVE_TOKEN']}"}
+    asked = urllib.request.Request(f"{page}/api/v1/models", headers=token)
+    wait_for(lambda: f'"{MODEL}"'.encode() in urllib.request.urlopen(asked).read(), seconds=LATE_S)
+
+
+def status(address):
+    """What a server answers, None where it does not."""
+    try:
+        with urllib.request.urlopen(address, timeout=5) as answer:
+            return answer.status
+    except HTTPError as error:
+        return error.code
+    except OSError:
+        return None
+
+
+def test_the_stack_ends_whole_and_finds_its_sweeps_again_after_a_restart(stack, swept):
+    record = f"{stack.environment['MLFLOW_TRACKING_URI']}/api/2.0/mlflow/experiments/get"
+    assert status(f"{record}?experiment_id=0") == 401
+    assert stack.end() == 0
+    assert not processes_of(str(stack.folder), f"={stack.address.rpartition(':')[2]}")
+    logs = [stack.log, *stack.folder.glob("*.log")]
+    told = "".join(log.read_text(errors="replace") for log in logs)
+    assert not any(secret in told for secret in kept_secrets(stack).values())
+    again = Stack(stack.folder)
+    try:
+        for sweep in swept[1][1:]:
+            checked = again.run("doctor", "--sweep", sweep.stdout.split()[1])
+            assert checked.returncode == 0, checked.stdout
+    finally:
+        assert again.end() == 0

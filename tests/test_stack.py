@@ -1,20 +1,14 @@
-"""The served stack, started as `make stack` does: real servers, a real sweep over all of them."""
+"""What describes the served stack: its entry points, and compose's file of the same."""
 
 import os
 import re
 import shutil
-import stat
 import subprocess
-import urllib.error
-import urllib.request
 
 import pytest
 import yaml
-from serve.fakes import wait_for
-from stack import ROOT, SMALL, Stack, processes_of, stack_folder
+from stack import ROOT
 
-MODEL = "wbc_segmentation-smears"
-ANY_EXPERIMENT = "/api/2.0/mlflow/experiments/get?experiment_id=0"
 ENTRYPOINTS = {
     "database.sh": ("POSTGRES_PASSWORD",),
     "mlflow.sh": (
@@ -102,70 +96,3 @@ def test_compose_takes_its_file_and_resolves_every_service(compose):
 def test_compose_without_a_secret_stops_with_its_sentence(compose, absent):
     done = compose(**{name: "given" for name in SECRETS if name != absent})
     assert done.returncode and f"{absent} must be set in docker/.env" in done.stderr
-
-
-@pytest.fixture
-def folder():
-    with stack_folder() as folder:
-        yield folder
-
-
-def answers(address):
-    try:
-        with urllib.request.urlopen(address, timeout=5):
-            return True
-    except OSError:
-        return False
-
-
-@pytest.mark.slow
-def test_a_sweep_over_the_stack_is_found_again_after_its_restart(workplace, folder):
-    first = Stack(folder)
-    try:
-        environment = first.environment
-        for name in (".env", "admin.env", "users.env"):
-            assert stat.S_IMODE((folder / name).stat().st_mode) == 0o600
-        with pytest.raises(urllib.error.HTTPError, match="401"):
-            urllib.request.urlopen(f"{environment['MLFLOW_TRACKING_URI']}{ANY_EXPERIMENT}")
-        settings = [word for text in (*SMALL, "sweep.confirm_seeds=1") for word in ("--set", text)]
-        swept = first.run(
-            "sweep", "experiments/wbc_segmentation/smgnn_smears.yaml", "--trials", "2", "--plain",
-            "--engine", "ray", "--address", first.address, *settings,
-        )  # fmt: skip
-        assert swept.returncode == 0, swept.stdout + swept.stderr
-        sweep_id = swept.stdout.split()[1]
-        checked = first.run("doctor", "--sweep", sweep_id)
-        assert checked.returncode == 0, checked.stdout
-        backed_up = first.run("backup", str(workplace / "kept"))
-        assert backed_up.returncode == 0 and "users: 2 users" in backed_up.stdout, backed_up
-        promoted = first.run("promote", MODEL, "--sweep", sweep_id, "--force", "for the test")
-        assert promoted.returncode == 0, promoted.stdout + promoted.stderr
-        listed = first.run("user", "list")
-        assert re.search(r"^ *page +reader *$", listed.stdout, re.M), listed
-        page = re.search(r"^page +(http://\S+)", first.log.read_text(), re.M)[1]
-        wait_for(lambda: answers(f"{page}/health"), seconds=240)
-        with pytest.raises(urllib.error.HTTPError, match="401"):
-            urllib.request.urlopen(f"{page}/api/v1/models")
-        kept = dict(line.split("=", 1) for line in (folder / ".env").read_text().splitlines())
-        token = {"Authorization": f"Bearer {kept['HEMAML_SERVE_TOKEN']}"}
-        asked = urllib.request.Request(f"{page}/api/v1/models", headers=token)
-        wait_for(lambda: MODEL.encode() in urllib.request.urlopen(asked).read(), seconds=240)
-        refused = first.run("models", MLFLOW_TRACKING_PASSWORD="not-the-password")
-        assert refused.returncode == 1 and refused.stderr.startswith("error: "), refused
-        logs = "".join(path.read_text(errors="replace") for path in folder.glob("*.log"))
-        logs += first.log.read_text()
-        assert not any(secret in logs for secret in kept.values())
-        users = (folder / "users.env").read_text()
-        given = {name for name, secret in kept.items() if secret in users}
-        assert given == {"STUDIES_PASSWORD", "RAY_AUTH_TOKEN"}
-    finally:
-        code = first.end()
-    assert code == 0
-    assert not processes_of(str(folder), f"={first.address.rpartition(':')[2]}")
-    assert not (workplace / "mlruns" / "artifacts").exists(), "artifacts went through the server"
-    again = Stack(folder)
-    try:
-        assert again.run("doctor", "--sweep", sweep_id).returncode == 0
-    finally:
-        again.end()
-    assert not processes_of(str(folder), f"={again.address.rpartition(':')[2]}")

@@ -2,8 +2,9 @@
 
 import logging
 from http import HTTPStatus
+from typing import NamedTuple
 
-from flask import Flask, Response, request
+from flask import Flask, Response, current_app, request
 from werkzeug.exceptions import HTTPException
 
 from hemaml.core.errors import ConfigError, DataError, HemamlError, StoreError, UnknownName
@@ -11,7 +12,16 @@ from hemaml.data.problems import BadFile
 from hemaml.serve.answers import Problem
 
 PROBLEM_JSON = "application/problem+json"
+OF_THE_API = "Ask /openapi.json for what there is."
 LOG = logging.getLogger("hemaml.serve")
+
+
+class Parts(NamedTuple):
+    """Of a refusal: what must hold, what was found instead, what to do next."""
+
+    rule: str
+    value: str | None = None
+    action: str | None = None
 
 
 class Refused(HemamlError):
@@ -35,27 +45,17 @@ class Refused(HemamlError):
     ) -> None:
         super().__init__(f"{rule}, but {value}. {action}")
         self.status, self.headers = status, headers or {}
-        self.rule, self.value, self.action = rule, value, action
+        self.parts = Parts(rule, value, action)
 
 
-def problem(
-    status: int,
-    detail: str,
-    instance: str,
-    *,
-    rule: str = "",
-    value: str | None = None,
-    action: str | None = None,
-) -> Problem:
-    """The document of a refusal; what is not known of its parts is in the detail."""
+def problem(status: int, parts: Parts, instance: str, detail: str | None = None) -> Problem:
+    """The document of a refusal; its detail is its parts in a sentence, if there is no better."""
     return Problem(
         type="about:blank",
         title=HTTPStatus(status).phrase,
         status=status,
-        detail=detail,
-        rule=rule or detail,
-        value=value,
-        action=action,
+        detail=detail or f"{parts.rule}, but got {parts.value}. {parts.action}",
+        **parts._asdict(),
         instance=instance,
     )
 
@@ -68,47 +68,76 @@ def handle_problems(app: Flask) -> None:
 
 
 def _told(error: HemamlError) -> Response:
-    if isinstance(error, Refused):
-        parts = {"rule": error.rule, "value": error.value, "action": error.action}
-        return _response(error.status, str(error), parts, error.headers)
-    if isinstance(error, BadFile):
-        found = error.problem
-        parts = {"rule": found.rule, "value": f"{found.file}: {found.found}"}
-        parts["action"] = error.action
-        return _response(HTTPStatus.UNPROCESSABLE_ENTITY, str(error), parts)
-    if isinstance(error, UnknownName):
-        action = f"Name one of: {', '.join(error.known) or 'none is known'}."
-        parts = {"rule": f"the {error.kind} must be known", "value": error.name, "action": action}
-        return _response(HTTPStatus.NOT_FOUND, str(error), parts)
-    if isinstance(error, ConfigError):
-        return _response(HTTPStatus.BAD_REQUEST, str(error), {})
-    if isinstance(error, DataError):
-        return _response(HTTPStatus.UNPROCESSABLE_ENTITY, str(error), {})
-    status = HTTPStatus.INTERNAL_SERVER_ERROR
-    headers = {}
-    if isinstance(error, StoreError):
-        status, headers = HTTPStatus.SERVICE_UNAVAILABLE, {"Retry-After": "5"}
-    LOG.error("%s %s: %s", request.method, request.path, error)
-    return _response(status, str(error), {}, headers)
+    told, headers = str(error), {}
+    status, parts = HTTPStatus.INTERNAL_SERVER_ERROR, _parted(told)
+    match error:
+        case Refused():
+            status, parts, headers = error.status, error.parts, error.headers
+        case BadFile():
+            status, found = HTTPStatus.UNPROCESSABLE_ENTITY, error.problem
+            parts = Parts(found.rule, f"{found.file}: {found.found}", error.action)
+        case UnknownName():
+            action = f"Name one of: {', '.join(error.known) or 'none is known'}."
+            status = HTTPStatus.NOT_FOUND
+            parts = Parts(f"the {error.kind} must be known", error.name, action)
+        case ConfigError():
+            status = HTTPStatus.BAD_REQUEST
+        case DataError():
+            status = HTTPStatus.UNPROCESSABLE_ENTITY
+        case StoreError():
+            status, headers = HTTPStatus.SERVICE_UNAVAILABLE, {"Retry-After": "5"}
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR and not isinstance(error, Refused):
+        LOG.error("%s %s: %s", request.method, request.path, told)
+    return _response(status, parts, told, headers)
+
+
+def _parted(told: str) -> Parts:
+    """The parts of a message of ours: "RULE, but VALUE. ACTION"."""
+    rule, _, rest = told.partition(", but ")
+    value, _, action = rest.partition(". ")
+    return Parts(rule, value, action) if action else Parts(told)
 
 
 def _of_http(error: HTTPException) -> Response:
     """What Flask refuses by itself: a path, a method, a body that is too long."""
-    code = error.code or HTTPStatus.INTERNAL_SERVER_ERROR
+    status = HTTPStatus(error.code or HTTPStatus.INTERNAL_SERVER_ERROR)
     headers = {name: text for name, text in error.get_headers() if name != "Content-Type"}
-    return _response(HTTPStatus(code), error.description or error.name, {}, headers)
+    parts = _parts_of_http(error, status)
+    return _response(status, parts, headers=headers)
+
+
+def _parts_of_http(error: HTTPException, status: HTTPStatus) -> Parts:
+    asked = f"{request.method} {request.path}"
+    match status:
+        case HTTPStatus.NOT_FOUND:
+            return Parts("an address must be one of the API's", request.path, OF_THE_API)
+        case HTTPStatus.METHOD_NOT_ALLOWED:
+            methods = ", ".join(getattr(error, "valid_methods", None) or ())
+            return Parts(f"this address is asked by {methods}", asked, "Ask by one of these.")
+        case HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+            limits = current_app.config
+            most = f"{limits['MAX_CONTENT_LENGTH']:,} bytes in {limits['MAX_FORM_PARTS']} parts"
+            sent = f"{request.content_length or 0:,} bytes"
+            return Parts(f"a request has at most {most}", sent, "Send fewer or smaller images.")
+        case HTTPStatus.TOO_MANY_REQUESTS:
+            rule = f"an address may ask at most {error.description}"
+            return Parts(rule, "more", "Ask again after the seconds that Retry-After tells.")
+    return Parts((error.description or error.name).rstrip("."), asked, OF_THE_API)
 
 
 def _fault(error: Exception) -> Response:
     """A fault of ours: the traceback, which has no image in it, goes to the log alone."""
     LOG.error("%s %s failed", request.method, request.path, exc_info=error)
     detail = "the server has a fault of its own; its log has the traceback"
-    return _response(HTTPStatus.INTERNAL_SERVER_ERROR, detail, {"action": "Tell who runs it."})
+    parts = Parts("a request must get an answer", "a fault of its own", "Tell who runs the server.")
+    return _response(HTTPStatus.INTERNAL_SERVER_ERROR, parts, detail)
 
 
 def _response(
-    status: HTTPStatus, detail: str, parts: dict[str, str], headers: dict[str, str] | None = None
+    status: HTTPStatus,
+    parts: Parts,
+    detail: str | None = None,
+    headers: dict[str, str] | None = None,
 ) -> Response:
-    found = problem(status, detail, request.path, **parts)
-    text = found.model_dump_json()
+    text = problem(status, parts, request.path, detail).model_dump_json()
     return Response(text, status=status, mimetype=PROBLEM_JSON, headers=headers or {})

@@ -18,7 +18,7 @@ from hemaml.serve.app import create_app
 from hemaml.serve.champions import Champions
 from hemaml.serve.headers import SECURITY
 from hemaml.serve.limits import Desk
-from hemaml.serve.problems import PROBLEM_JSON, problem
+from hemaml.serve.problems import OF_THE_API, PROBLEM_JSON, Parts, problem
 from hemaml.serve.registered import Registered
 from hemaml.serve.settings import ServeSettings
 
@@ -40,7 +40,12 @@ class ProblemTask(ErrorTask):  # type: ignore[misc]
     def execute(self) -> None:
         """Answers, and closes the connection."""
         error = self.request.error
-        told = problem(error.code, f"{error.reason}: {error.body}", self.request.path or "/")
+        parts = Parts(
+            "a request must be HTTP of a size that the server takes",
+            f"{error.reason}: {error.body}",
+            OF_THE_API,
+        )
+        told = problem(error.code, parts, self.request.path or "/")
         body = told.model_dump_json().encode()
         self.status = f"{error.code} {error.reason}"
         self.response_headers.extend([("Content-Type", PROBLEM_JSON), *SECURITY.items()])

@@ -29,7 +29,8 @@ def refused(reply, status, *words):
     assert set(told) == {
         "type", "title", "status", "detail", "rule", "value", "action", "instance",
     }  # fmt: skip
-    assert told["status"] == status and told["rule"]
+    assert told["status"] == status
+    assert told["rule"] and told["value"] and told["action"]
     for word in words:
         assert word in told["detail"]
     return told
