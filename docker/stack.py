@@ -7,7 +7,7 @@ server that dies is started again. Ctrl-C or SIGTERM ends all, a second one with
 ARTIFACTS=s3://BUCKET/FOLDER keeps artifacts there, with boto3's own variables for who and where.
 HEMAML_BIND=ADDRESS, one of this machine's, lets other machines in.
 
-    python docker/stack.py FOLDER
+    python docker/stack.py FOLDER [--database]
 """
 
 import argparse
@@ -47,10 +47,13 @@ class Stack:
         self.arguments = {"database": [str(self.folder / "database")], "ray": ["head"]}
         self.started: dict[str, float] = {}
 
-    def start(self) -> None:
-        """Starts the servers in the order in which they need each other."""
+    def start_database(self) -> None:
+        """Starts PostgreSQL."""
         self._start("database")
         self._await("database", "POSTGRES_PORT")
+
+    def start_others(self) -> None:
+        """Starts what needs PostgreSQL, in the order in which the servers need each other."""
         for name in ("mlflow", "ray", "studies"):
             self._start(name)
         self._await("mlflow", "MLFLOW_PORT")
@@ -122,9 +125,8 @@ class Stack:
     def _kept_settings(self) -> dict[str, str]:
         """Secrets of the first start, and ports that are free now."""
         path = self.folder / ".env"
-        known = dict(
-            line.split("=", 1) for line in path.read_text().splitlines() if "=" in line
-        ) if path.exists() else {}  # fmt: skip
+        lines = path.read_text().splitlines() if path.exists() else []
+        known = dict(shlex.split(line)[0].split("=", 1) for line in lines if "=" in line)
         made = {name: known.get(name) or secrets.token_hex(24) for name in SECRETS}
         _write(path, made)
         ports = {name: os.environ.get(name) or str(_free_port(self.host)) for name in PORTS}
@@ -181,11 +183,12 @@ def _signal(server: "subprocess.Popen[bytes]", number: int) -> bool:
 
 
 def _write(path: Path, values: dict[str, str], *, export: str = "") -> Path:
-    path.touch(mode=0o600)
-    path.chmod(0o600)
+    new = path.with_name(f"{path.name}.new")  # a full disk leaves what was there
+    new.touch(mode=0o600)
+    new.chmod(0o600)
     lines = [f"{export}{name}={shlex.quote(value)}" for name, value in values.items()]
-    path.write_text("\n".join([*lines, ""]))
-    return path
+    new.write_text("\n".join([*lines, ""]))
+    return new.replace(path)
 
 
 def _free_port(host: str) -> int:
@@ -204,10 +207,19 @@ def main() -> None:
     """Starts the stack, says where it is, and ends it when told to."""
     parser = argparse.ArgumentParser(description="The served stack on this machine.")
     parser.add_argument("folder", type=Path, help="what the servers keep")
-    stack = Stack(parser.parse_args().folder)
+    parser.add_argument(
+        "--database", action="store_true", help="PostgreSQL alone, for `hemaml upgrade`"
+    )
+    told = parser.parse_args()
+    stack = Stack(told.folder)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        stack.start()
+        stack.start_database()
+        admin, users = (shlex.quote(str(path)) for path in stack.clients())
+        if told.database:
+            print(f"use it:  . {admin} && hemaml upgrade", flush=True)
+            stack.watch()
+        stack.start_others()
         for name, port, what in (
             ("MLflow", "MLFLOW_PORT", "user admin, password in .env of the folder"),
             ("page", "PAGE_PORT", "hemaml serve, asks for HEMAML_SERVE_TOKEN of the same file"),
@@ -217,7 +229,6 @@ def main() -> None:
             print(f"{name:8} http://{host}:{stack.settings[port]}  {what}")
         ray = f"{stack.host}:{stack.settings['RAY_PORT']}"
         print(f"{'Ray':8} {ray}")
-        admin, users = (shlex.quote(str(path)) for path in stack.clients())
         print(f"users:   {users}  to be given to them; hemaml login asks who they are")
         print(f"use it:  . {admin}")
         print(f"         hemaml sweep EXPERIMENT --engine ray --address {ray}", flush=True)

@@ -3,10 +3,9 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import cast
 
 from hemaml.core.experiment import Plan
-from hemaml.core.search import Assigned, Ending, Study
+from hemaml.core.search import Assigned, Study
 from hemaml.core.seeding import derive_seed
 from hemaml.core.tracker import Record, Run
 from hemaml.course import Course, told_values
@@ -19,7 +18,6 @@ from hemaml.overview import sweep_pages
 from hemaml.record import log_model_pictures, log_pictures
 from hemaml.tracking.mlflow_tracker import MlflowTracker
 from hemaml.tracking.views import compare_page
-from hemaml.training import STATUS
 from hemaml.trial import run_trial
 
 COMPARED = 3
@@ -66,9 +64,7 @@ def confirm(job: Job, run: Run, course: Course) -> list[Record]:
     used = {outcome.run_id for outcome in outcomes}
     for record in job.tracker.find({"kind": "confirm"}, parent=run.id):
         if record.id not in used:  # of a winner that a resumed search has beaten
-            old = job.tracker.reopen(record.id)
-            old.set_tags({"kind": "superseded"})
-            old.end(STATUS[cast(Ending, record.tags["outcome"])])
+            job.tracker.annotate(record.id, {"kind": "superseded"})
     return [job.tracker.get(outcome.run_id) for outcome in finished]
 
 
@@ -109,11 +105,10 @@ def _picture_trials(job: Job, trials: Sequence[Searched]) -> None:
         record = job.tracker.get(trial.run_id) if trial.ending == "finished" else None
         if record is None or PICTURED in record.tags:
             continue
-        run = job.tracker.reopen(record.id)
+        run = job.tracker.amend(record.id)
         source = record.tags.get("reused_from", record.id)
         log_model_pictures(job.at(trial.point), run, source, "pictures")
         run.set_tags({PICTURED: "true"})
-        run.end(STATUS["finished"])
 
 
 def _varies(name: str) -> bool:

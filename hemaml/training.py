@@ -22,7 +22,7 @@ from hemaml.core.errors import (
     StoreError,
     UnknownName,
 )
-from hemaml.core.experiment import MEASURED, Plan
+from hemaml.core.experiment import MEASURED, SUMMARY, Plan
 from hemaml.core.gates import BY_CLASS, BY_GROUP
 from hemaml.core.memory import PeakMemory
 from hemaml.core.objective import Context, Model, State, Step
@@ -33,6 +33,7 @@ from hemaml.core.task import Fold
 from hemaml.core.tracker import Run, Status
 from hemaml.core.types import Float32Array, UInt8Array
 from hemaml.course import from_plain, log_course, plain
+from hemaml.data.problems import BadFile
 from hemaml.explain import measurements
 from hemaml.job import Job
 from hemaml.lockstep import Turns, curves_of, index_of, lockstep, mean_of, scores_of
@@ -49,11 +50,6 @@ STATUS: dict[Ending, Status] = {
     "failed": "FAILED",
 }
 """How an ending shows in the tracking store; the tag `outcome` has the ending itself."""
-SUMMARY = (
-    "best_step", "epoch_s", "model_bytes", "ms_per_image", "params_total", "params_trainable",
-    "peak_memory_mb", "train_s",
-)  # fmt: skip
-"""Metrics of a finished trial besides its scores."""
 ORIGIN = "weights.origin"
 """Tag of a run that keeps its model: what its training began from, in words."""
 CHECKPOINT = "checkpoint.pt"
@@ -130,7 +126,7 @@ class Training:
         except (OutOfMemory, MemoryError, torch.OutOfMemoryError) as error:
             reason = str(error) or "no memory left"
             outcome = replace(outcome, ending="out_of_memory", reason=reason)
-        except (StoreError, GoalError):  # no trial of this sweep could succeed
+        except (StoreError, GoalError, BadFile):  # no trial of this sweep could succeed
             self._end_folds("interrupted")
             raise
         except Exception as error:

@@ -44,7 +44,7 @@ def run_trial(job: Job, assigned: Assigned, report: Report) -> Outcome:
         return _recorded(job, mine, key)  # its end was not heard by the study
     _check_lineage(job, params, assigned)
     num_params = job.plan.objective.size(params)
-    run = _reopen(job, mine) if mine else _start(job, assigned, params, folds, seed, key)
+    run = _reopen(job, mine) if mine else _start(job, assigned, folds, seed, key)
     besides = {name: searched[name] for name in (OBJECTIVE, SEED) if name in searched}
     run.log_params(params.model_dump(mode="json", by_alias=True) | besides)
     limit = job.plan.experiment.sweep.max_params
@@ -137,9 +137,7 @@ def _reopen(job: Job, record: Record) -> Run:
     return run
 
 
-def _start(
-    job: Job, assigned: Assigned, params: Frozen, folds: Sequence[Fold], seed: int, key: str
-) -> Run:
+def _start(job: Job, assigned: Assigned, folds: Sequence[Fold], seed: int, key: str) -> Run:
     import torch
 
     experiment = job.plan.experiment

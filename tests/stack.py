@@ -25,22 +25,24 @@ class Stack:
 
     Args:
         folder: What the servers keep.
+        options: Of the script.
         more: Environment of the servers, beside this process's.
     """
 
-    def __init__(self, folder, **more):
+    def __init__(self, folder, *options, **more):
         self.folder, self.began = folder, time.time()
         self.log = folder.with_suffix(".log")
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
-                [sys.executable, str(STACK), str(folder)], stdout=log, stderr=log,
+                [sys.executable, str(STACK), str(folder), *options], stdout=log, stderr=log,
                 env={**os.environ, **more},
             )  # fmt: skip
         deadline = time.monotonic() + LATE_S
-        while "--address" not in (told := self.log.read_text()):
+        while not re.search("--address|hemaml upgrade", told := self.log.read_text()):
             assert self.process.poll() is None and time.monotonic() < deadline, told
             time.sleep(0.2)
-        self.address = re.search(r"--address (\S+)", told)[1]
+        if (found := re.search(r"--address (\S+)", told)) is not None:
+            self.address = found[1]
 
     @property
     def environment(self):

@@ -278,6 +278,12 @@ def test_the_stack_ends_whole_and_finds_its_sweeps_again_after_a_restart(stack, 
     logs = [stack.log, *stack.folder.glob("*.log")]
     told = "".join(log.read_text(errors="replace") for log in logs)
     assert not any(secret in told for secret in kept_secrets(stack).values())
+    alone = Stack(stack.folder, "--database")
+    try:
+        upgraded = alone.run("upgrade")
+        assert upgraded.returncode == 0, upgraded.stderr
+    finally:
+        assert alone.end() == 0
     again = Stack(stack.folder)
     try:
         for sweep in swept[1][1:]:

@@ -10,6 +10,7 @@ import threading
 import time
 from contextlib import closing
 
+import optuna
 import pytest
 from optuna.study import StudyDirection
 from server_sweep import TRIALS
@@ -197,6 +198,40 @@ def test_a_store_in_use_is_replaced_only_if_told_and_after_a_backup_of_it(kept, 
     assert list((workplace / "mlruns").rglob("note.txt"))
     restore(workplace / "before", replace=workplace / "again")
     assert names() == {"one", "two"} and list((workplace / "mlruns").rglob("later.txt"))
+
+
+@pytest.mark.parametrize("damage", ["lost", "no database", "torn"])
+def test_a_store_whose_record_is_lost_or_damaged_is_brought_back(kept, workplace, damage):
+    record = workplace / "mlruns" / "mlflow.db"
+    stranger = workplace / "mlruns" / "artifacts" / "stub" / "precious.txt"
+    stranger.write_text("of no run")
+    open_journal(workplace / "mlruns" / "optuna.journal")
+    optuna.create_study(storage=open_journal(workplace / "mlruns" / "optuna.journal"))
+    tracker()._client._tracking_client.store.engine.dispose()
+    content = record.read_bytes()
+    if damage == "lost":
+        record.unlink()
+    else:
+        torn = content[:8192] + b"\xff" * (len(content) - 8192)
+        record.write_bytes(torn if damage == "torn" else b"no database" * 1000)
+    told = "--replace" if damage == "lost" else "disks and databases|--replace"
+    with pytest.raises((ConfigError, StoreError), match=told):
+        restore(kept)
+    restore(kept, replace=workplace / "before")
+    assert [run.name for run in tracker().find({})] == ["one"]
+    moved = {str(p.relative_to(workplace / "before")) for p in (workplace / "before").rglob("*")}
+    assert "optuna.journal" in moved and ("mlflow.db" in moved) == (damage != "lost")
+    assert "artifacts/stub/precious.txt" in moved and not stranger.exists()
+
+
+def test_files_that_no_run_has_are_moved_beside_the_backup_of_what_is_replaced(kept, workplace):
+    stranger = workplace / "mlruns" / "artifacts" / "stub" / "precious.txt"
+    stranger.write_text("of no run")
+    tracker()._client._tracking_client.store.engine.dispose()
+    restore(kept, replace=workplace / "before")
+    moved = workplace / "before-of-no-run" / "stub" / "precious.txt"
+    assert moved.read_text() == "of no run" and not stranger.exists()
+    restore(workplace / "before", replace=workplace / "again")  # it is a backup all the same
 
 
 def test_files_that_no_run_has_are_not_replaced(kept, workplace, monkeypatch):

@@ -54,7 +54,8 @@ def stack(script, tmp_path):
     stack = module.Stack(tmp_path / "kept")
     with ThreadPoolExecutor(1) as pool:
         try:
-            stack.start()
+            stack.start_database()
+            stack.start_others()
             watched = pool.submit(stack.watch)
             yield stack, watched
             break_server(stack, "mlflow")  # which ends the watch

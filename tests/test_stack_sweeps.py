@@ -4,7 +4,9 @@ Outages of each server in the sweeps of each engine are in `test_servers.py`; he
 stack adds: its entry points start a killed server again, also PostgreSQL on what a crash left.
 """
 
+import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -17,6 +19,7 @@ from pathlib import Path
 
 import boto3
 import pytest
+import yaml
 from mlflow.artifacts import download_artifacts
 from server_sweep import TRIALS
 from servers import free_port
@@ -168,6 +171,24 @@ def test_the_cluster_has_two_nodes_that_would_do_the_same_work(trainer, second_n
     assert len(nodes) == 2, checked.stdout
 
 
+def test_the_health_check_of_the_image_is_answered(administrator):
+    """By what the container of a node knows, and not what its entry point exports."""
+    image = (ROOT / "docker" / "Dockerfile").read_text().partition(" AS cpu\n")[2]
+    known = dict(re.findall(r"(RAY_\w+)=(\S+)", image.partition("\nFROM ")[0]))
+    check = json.loads(re.search(r"HEALTHCHECK .* CMD (\[.*\])", image)[1])
+    services = yaml.safe_load((ROOT / "docker" / "compose.yaml").read_text())["services"]
+    assert set(services["ray"]["environment"]) == {"RAY_AUTH_TOKEN"}
+    known |= {
+        "RAY_AUTH_TOKEN": administrator.environment["RAY_AUTH_TOKEN"],
+        "PATH": os.environ["PATH"],
+    }
+    program = [str(Path(sys.executable).with_name(check[0])), *check[1:]]
+    done = subprocess.run(
+        [*program, "--address", administrator.address], env=known, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_sweeps_of_both_engines_lose_nothing_where_the_servers_are_killed(
     trainer, second_node, begin, s3, tmp_path
 ):
@@ -208,7 +229,7 @@ def test_a_backup_of_what_is_on_s3_brings_it_back_there(administrator, s3, tmp_p
     direct = ("--artifacts", f"s3://{BUCKET}/artifacts")
     for folder, kept, who in (("direct", direct, reached), ("proxied", (), {})):
         done = administrator.run("backup", str(tmp_path / folder), *kept, **who)
-        assert done.returncode == 0, done.stderr
+        assert done.returncode == 0 and "users: 3 users" in done.stdout, done
     there = objects(s3)
     (name,) = (name for name in there if run.id in name)
     held = [digests(tmp_path / folder / "artifacts") for folder in ("direct", "proxied")]

@@ -6,13 +6,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 
 import hemaml
 from hemaml import conclude, training
 from hemaml.core import settings
-from hemaml.core.errors import ConfigError, StoreError
+from hemaml.core.errors import ConfigError, DataError, StoreError
 from hemaml.core.experiment import plan_from
+from hemaml.data.problems import BadFile
 from hemaml.doctor import examine_sweep
+from hemaml.engines import study_figures
 from hemaml.engines.ledger import Ledger
 from hemaml.sweep import open_sweep, reopen_sweep
 from hemaml.tracking.mlflow_tracker import MlflowTracker
@@ -297,6 +300,54 @@ def test_a_goal_that_is_not_finite_is_a_divergence(stub, monkeypatch):
     assert [t.ending for t in result.searched] == ["finished", "diverged", "finished"]
     assert "ms_per_image must be finite" in result.searched[1].reason
     assert agree(result.id)
+
+
+@pytest.mark.parametrize("judge", [{"pruner": "median"}, {"sampler": "bohb"}])
+def test_what_is_known_at_the_end_alone_stops_no_trial_on_the_way(stub, judge):
+    goals = [{"metric": "ms_per_image", "direction": "minimize"}]
+    with pytest.raises(ConfigError, match="'ms_per_image' is known at a trial's end alone"):
+        plan(goals=goals, **judge)
+
+
+def test_the_native_engine_refuses_a_limit_that_it_cannot_keep(stub):
+    with pytest.raises(ConfigError, match="`engine: ray` must hold with `trial_hours`"):
+        plan(trial_hours=1)
+
+
+def test_a_file_that_cannot_be_read_ends_the_sweep_which_goes_on_once_it_can(stub):
+    def unplugged(epoch):
+        if len(stub.trained) == 3:
+            raise BadFile("a.png", "an image must be readable", "it is not", "Plug the disk in.")
+
+    stub.on_step.append(unplugged)
+    with pytest.raises(DataError, match="Plug the disk in"):
+        hemaml.sweep(plan())
+    (parent,) = tracker().find({"kind": "sweep"})
+    stub.on_step.clear()
+    result = hemaml.resume(parent.tags["sweep"])
+    assert [trial.ending for trial in result.searched] == ["finished"] * 6
+    assert agree(result.id)
+
+
+def test_pictures_of_kept_models_do_not_move_the_end_of_their_trials(stub):
+    result = hemaml.sweep(plan(keep_models=True, trials=2))
+    client = MlflowClient(settings.tracking_uri())
+    confirmed = [client.get_run(run.id).info.start_time for run in children(result, "confirm")]
+    for run in children(result, "trial"):
+        assert run.tags["pictured"] == "true" and run.status == "FINISHED"
+        assert client.get_run(run.id).info.end_time <= min(confirmed)
+
+
+@pytest.mark.figures
+def test_figures_of_a_warm_started_sweep_show_its_own_trials(stub, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(
+        study_figures, "_figures", lambda study, names, num: drawn.append(study.trials) or []
+    )
+    hemaml.sweep(plan(sampler="tpe"))
+    second = hemaml.sweep(plan(sampler="tpe", first=[{"x": 0.123}]), warm_start=True)
+    assert [len(trials) for trials in drawn] == [6, 6]
+    assert {trial.params["x"] for trial in drawn[1]} == {t.point["x"] for t in second.searched}
 
 
 def test_resume_refuses_other_data(stub, monkeypatch):

@@ -11,11 +11,12 @@ from hemaml.tracking.credentials import Credentials
 from hemaml.tracking.users import add_user, authenticated, remove_user, users
 
 uri = os.environ["MLFLOW_TRACKING_URI"]
-page = Credentials("page", os.environ["HEMAML_PAGE_PASSWORD"])
+page, role = Credentials("page", os.environ["HEMAML_PAGE_PASSWORD"]), "reader"
 try:
-    if not authenticated(uri, page):
-        if page.username in {user.name for user in users(uri)}:
+    known = {user.name: user.roles for user in users(uri)}
+    if known.get(page.username) != (role,) or not authenticated(uri, page):
+        if page.username in known:
             remove_user(uri, page.username)
-        add_user(uri, page, "reader")
+        add_user(uri, page, role)
 except HemamlError as error:
     sys.exit(f"error: {error}")

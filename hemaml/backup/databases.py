@@ -104,6 +104,13 @@ class SqliteFile:
         with self._connected() as connection:
             return row_counts(connection)
 
+    def is_whole(self) -> bool:
+        """Whether the file is there and undamaged; raises `DatabaseError` where it is none."""
+        if not self.path.exists():
+            return False
+        with self._connected() as connection:
+            return bool(connection.exec_driver_sql("pragma quick_check(1)").scalar() == "ok")
+
     def restore(self, file: Path) -> None:
         """Puts a copy of the dump into its place, at once."""
         self.check_alone()

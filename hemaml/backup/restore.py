@@ -7,8 +7,10 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from sqlalchemy.exc import DatabaseError, OperationalError
+
 from hemaml.backup import backup, check_free, told_faults
-from hemaml.backup.databases import Database, Role, SqliteFile, in_use, sqlite_engine
+from hemaml.backup.databases import Database, JournalFile, Role, SqliteFile, in_use, sqlite_engine
 from hemaml.backup.manifest import ARTIFACTS, Manifest, Part, read_manifest
 from hemaml.backup.owners import Owner, folder_of, for_each, read_owners, relocate
 from hemaml.backup.stores import Stores, stores_in_use
@@ -19,6 +21,8 @@ from hemaml.tracking.artifacts import Artifacts
 from hemaml.tracking.schema import known_revisions
 
 PLAIN = re.compile(r"[\w-]+")
+OF_NO_RUN = "-of-no-run"
+"""Ends the name of a folder beside the backup of what is replaced, for files that no run has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +48,9 @@ def restore(
 
     Args:
         folder: The backup.
-        replace: What the stores have is first backed up into this folder, then replaced; default:
-            stores that have anything are refused.
+        replace: What the stores have is first backed up into this folder, then replaced. An
+            embedded store that is damaged is moved there as it is, and files that no run has into
+            a folder beside it. Default: stores that have anything are refused.
         kept: Where an MLflow server keeps artifacts, as `Artifacts` takes it; default: through the
             server.
 
@@ -61,9 +66,11 @@ def restore(
     kept_before = Path(replace).resolve() if replace is not None else None
     if kept_before is not None:
         check_free(kept_before)
-    _check_unused(manifest, stores, kept_before)
-    if kept_before is not None and any(database.counts() for database in stores.databases):
-        backup(kept_before, kept=kept, artifacts=manifest.artifacts)
+        check_free(kept_before.with_name(kept_before.name + OF_NO_RUN))
+    with told_faults("a look at what is to be replaced"):
+        _check_unused(manifest, stores, kept_before)
+        if kept_before is not None:
+            _keep(stores, kept_before, kept, artifacts=manifest.artifacts)
     with told_faults(f"the restoration from {source}"), ExitStack() as prepared:
         files = {database: source / part.file for database, part in pairs.items()}
         if manifest.artifacts:
@@ -130,6 +137,46 @@ def _check_unused(manifest: Manifest, stores: Stores, replace: Path | None) -> N
             f"a backup is restored into stores that are empty, but {files} has files that no run "
             "has. Move that folder away."
         )
+
+
+def _keep(stores: Stores, folder: Path, kept: str | None, *, artifacts: bool) -> None:
+    """Backs up what the stores have; moves what of an embedded one no backup would have."""
+    owned: list[Owner] = []
+    aside = folder.with_name(folder.name + OF_NO_RUN)
+    if _is_damaged(stores):
+        aside = folder / ARTIFACTS
+        for database in stores.databases:
+            assert isinstance(database, SqliteFile | JournalFile)
+            for path in database.path.parent.glob(f"{database.path.name}*"):
+                _move(path, folder / path.name)
+    elif any(database.counts() for database in stores.databases):
+        backup(folder, kept=kept, artifacts=artifacts)
+        owned = read_owners(folder) if artifacts else []
+    if artifacts and stores.folder is not None:
+        here, place = Artifacts(""), stores.folder / ARTIFACTS
+        folders = {here.local(owner.location) for owner in owned}
+        for path in [path for path in place.rglob("*") if path.is_file()]:
+            if folders.isdisjoint(path.parents):
+                _move(path, aside / path.relative_to(place))
+
+
+def _is_damaged(stores: Stores) -> bool:
+    """Whether an embedded store cannot be read, or has lost its record."""
+    if stores.folder is None:
+        return False
+    assert isinstance(stores.record, SqliteFile)
+    try:
+        has_any = any([database.counts() for database in stores.databases])
+        return has_any and not stores.record.is_whole()
+    except OperationalError:  # it is locked, or the disk fails
+        raise
+    except (DatabaseError, StoreError):
+        return True
+
+
+def _move(path: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.move(path, target)
 
 
 def _put(source: Path, kept: str | None) -> None:

@@ -19,6 +19,11 @@ from hemaml.core.types import Frozen, Point
 OBJECTIVE, SEED = "objective", "seed"
 """What a space may search that is no parameter: which of a task's objectives is trained, and a
 number that only draws other seeds, so that one point is trained several times."""
+SUMMARY = (
+    "best_step", "epoch_s", "model_bytes", "ms_per_image", "params_total", "params_trainable",
+    "peak_memory_mb", "train_s",
+)  # fmt: skip
+"""Metrics of a finished trial besides its scores."""
 MEASURED = "explain/"
 """What names of numbers begin with that are measured of a kept model."""
 
@@ -194,6 +199,7 @@ def check_plan(plan: Plan) -> None:
         plan.params(plan.space.coerce(point))
     check_figures(plan.experiment.figures, plan.space, unnamed=(SEED,))
     _check_measured(plan.experiment)
+    _check_goals(plan.experiment)
     sizes = [plan.size(corner) for corner in plan.space.corners()]
     limit = plan.experiment.sweep.max_params
     if limit is not None and min(sizes) > limit:
@@ -244,6 +250,19 @@ def _check_names(plan: Plan) -> None:
             raise ConfigError(
                 f"a parameter is fixed or searched, but {name!r} is both. "
                 "Remove it from `params:` or from the search space."
+            )
+
+
+def _check_goals(experiment: Experiment) -> None:
+    """What is known only at the end cannot say which trials to stop on the way."""
+    sweep = experiment.sweep
+    late = [goal.metric for goal in sweep.goals if goal.metric in SUMMARY]
+    for name, value in (("pruner", sweep.pruner), ("sampler", sweep.sampler)):
+        if late and (value == "bohb" or (name == "pruner" and value != "none")):
+            raise ConfigError(
+                f"a goal must be a score of each validation where `{name}: {value}` judges trials "
+                f"by their curves, but {late[0]!r} is known at a trial's end alone. Use "
+                f"`{name}: {'none' if name == 'pruner' else 'tpe'}`."
             )
 
 

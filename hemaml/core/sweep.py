@@ -110,7 +110,9 @@ class Sweep(Frozen):
         default=10, ge=0, description="Work that a kill may cost a trial; 0 checkpoints each step."
     )
     trial_hours: float | None = Field(
-        default=None, gt=0, description="A trial that takes longer is ended as failed."
+        default=None,
+        gt=0,
+        description="A trial that takes longer is ended as failed; needs `engine: ray`.",
     )
     engine: Engine = Field(
         default="native", description="native: this machine's processes; ray: also a cluster's."
@@ -139,6 +141,11 @@ class Sweep(Frozen):
             )
         if len(self.goals) > 1 and self.patience is not None:
             raise ValueError("`patience` needs one goal, since a front has no best trial.")
+        if self.trial_hours is not None and self.engine != "ray":
+            raise ValueError(
+                f"`engine: ray` must hold with `trial_hours`, but got {self.engine!r}: the native "
+                "engine cannot end a trial that hangs without its worker."
+            )
         if self.is_population:
             self._check_population()
         return self

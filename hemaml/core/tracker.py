@@ -89,6 +89,9 @@ class Tracker(Protocol):
     def reopen(self, run_id: str) -> Run:
         """Goes on with a run, whatever its status."""
 
+    def amend(self, run_id: str) -> Run:
+        """Adds to a run, whether or not it has ended; its status stays, and when it ended."""
+
     def annotate(self, run_id: str, tags: Mapping[str, object]) -> None:
         """Sets tags of a run, whether or not it has ended; its status stays."""
 

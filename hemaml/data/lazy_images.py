@@ -14,7 +14,6 @@ from typing import overload
 
 from hemaml.core.cache import array_digest
 from hemaml.core.dataset import Chosen
-from hemaml.core.errors import DataError
 from hemaml.core.settings import cache_root
 from hemaml.core.types import UInt8Array
 from hemaml.data.decode import decode_image
@@ -66,9 +65,11 @@ class FileImages(Sequence[UInt8Array]):
         image = decode_image(path, name=file.name)
         # A new stamp alone is no change: links, rights and copies alter it, too.
         if file_stamp(path) != file.stamp and array_digest(image) != file.digest:
-            raise DataError(
-                f"{file.name}: an image must not change while its data set is in use, but its "
-                "pixels are others than when the set was read. Start again."
+            raise BadFile(
+                file.name,
+                "an image must not change while its data set is in use",
+                "its pixels are others than when the set was read",
+                "Start again.",
             )
         return image
 

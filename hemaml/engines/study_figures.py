@@ -11,7 +11,7 @@ from optuna.trial import TrialState
 from hemaml.core.experiment import Plan
 from hemaml.core.search import Study
 from hemaml.engines.importance import evaluator
-from hemaml.engines.optuna_study import open_storage
+from hemaml.engines.optuna_study import open_storage, own_trials
 from hemaml.engines.outages import awaited
 from hemaml.explain import Picture
 
@@ -40,7 +40,7 @@ def _in_memory(study: Study) -> optuna.Study:
     """A copy that no outage reaches while it is drawn."""
     stored = optuna.load_study(study_name=study.name, storage=open_storage(study.storage))
     copy = optuna.create_study(directions=stored.directions)
-    copy.add_trials(stored.get_trials(deepcopy=False, states=DRAWN))
+    copy.add_trials(own_trials(stored, *DRAWN))
     return copy
 
 

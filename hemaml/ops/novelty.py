@@ -21,11 +21,14 @@ import numpy as np
 from hemaml.core.types import Float32Array
 
 K = 5
-"""The neighbour whose distance counts; fewer images have a nearer one."""
+"""The neighbour whose distance counts."""
 UNLIKE = 99.0
 """Percentile of the training images' own distances above which an image is unlike them."""
-LEAST = 8
+LEAST = 20
 """Training images without which nothing is said."""
+OTHERS = 0.25
+"""Share of the training images that must be of other groups than each. Where most are of one
+patient, the distances to the few others do not tell how near a new patient's image should be."""
 FILE = "novelty.safetensors"
 
 
@@ -47,7 +50,7 @@ class Reference:
 
     @classmethod
     def of(cls, features_ND: Float32Array, groups: Sequence[str]) -> Self | None:
-        """What is to be kept of training images; None where they are too few to say anything.
+        """What is to be kept of training images; None where they, or those of others, are too few.
 
         Args:
             features_ND: Of the images, as the model sees them.
@@ -56,21 +59,19 @@ class Reference:
         num = len(features_ND)
         names = np.asarray(groups) if groups else np.arange(num)
         others_NN = names[:, None] != names[None, :]
-        if num < LEAST or others_NN.sum(axis=1).min() < 1:
+        if num < LEAST or others_NN.sum(axis=1).min() < OTHERS * num:
             return None
         centre, scale = features_ND.mean(axis=0), features_ND.std(axis=0)
         scale = np.where(scale > 1e-6, scale, np.float32(1))  # a feature that says nothing
         scaled = (features_ND - centre) / scale
         between_NN = np.where(others_NN, _distances(scaled, scaled), np.inf)
-        kth = min(K, int(others_NN.sum(axis=1).min()))
-        found = np.sort(np.partition(between_NN, kth - 1, axis=1)[:, kth - 1])
+        found = np.sort(np.partition(between_NN, K - 1, axis=1)[:, K - 1])
         return cls(*(np.asarray(v, dtype=np.float32) for v in (scaled, centre, scale, found)))
 
     def distance(self, features_QD: Float32Array) -> Float32Array:
         """Q distances of other images."""
         between_QN = _distances((features_QD - self.centre) / self.scale, self.features)
-        kth = min(K, between_QN.shape[1])
-        return np.asarray(np.partition(between_QN, kth - 1, axis=1)[:, kth - 1])
+        return np.asarray(np.partition(between_QN, K - 1, axis=1)[:, K - 1])
 
     def percentile(self, distance: float) -> float:
         """Per cent of the training images that are nearer to the others than a distance."""

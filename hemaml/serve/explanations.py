@@ -40,9 +40,16 @@ def explanation(
 
     Raises:
         UnknownName: No such class or method.
-        Refused: Models of this kind explain nothing.
+        Refused: Models of this kind explain nothing, or take neither class nor method.
     """
     kind = served.facts.explains
+    if kind != "grad_cam" and (target or method):
+        raise Refused(
+            HTTPStatus.UNPROCESSABLE_ENTITY,
+            "`target` and `method` are for models that Grad-CAM explains",
+            f"{served.facts.name} is {served.facts.objective}",
+            "Leave them out: /api/v1/models tells what explains each model.",
+        )
     if kind == "contours":
         assert result.segmentation is not None
         found = served.opened.model.predict([image])[0]

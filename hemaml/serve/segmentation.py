@@ -26,20 +26,22 @@ def segmentation(probabilities_HWC: Float32Array, classes: Sequence[str]) -> Seg
     areas = {name: int(count) for name, count in zip(classes, counts, strict=True)}
     cytoplasm = areas.get(CYTOPLASM, 0)
     ratio = areas[NUCLEUS] / cytoplasm if NUCLEUS in areas and cytoplasm else None
+    contours, room = {}, MOST_CORNERS
+    for index, name in enumerate(classes[1:], start=1):
+        contours[name] = outlines(class_HW == index, most=room)
+        room -= sum(map(len, contours[name]))
     return Segmentation(
         areas=areas,
         fractions={name: area / class_HW.size for name, area in areas.items()},
         nucleus_cytoplasm_ratio=ratio,
-        contours={
-            name: outlines(class_HW == index) for index, name in enumerate(classes) if index > 0
-        },
+        contours=contours,
     )
 
 
 def outlines(mask_HW: UInt8Array, *, most: int = MOST_CORNERS) -> list[list[Point]]:
     """The closed polygons around a mask's pixels, largest first, in x and y of their centres.
 
-    Smaller ones are left out where all of them would have more than `most` corners.
+    Those that would make it more than `most` corners in all are left out.
     """
     from skimage.measure import approximate_polygon, find_contours
 
@@ -49,10 +51,15 @@ def outlines(mask_HW: UInt8Array, *, most: int = MOST_CORNERS) -> list[list[Poin
         approximate_polygon(line, TOLERANCE) - 1  # type: ignore[no-untyped-call]
         for line in found
     ]
-    simple = sorted((line for line in simple if len(line) >= LEAST_CORNERS), key=len, reverse=True)
-    kept = np.cumsum([len(line) for line in simple]) <= most
-    return [
-        [(round(float(x), 1), round(float(y), 1)) for y, x in line]
-        for line, keep in zip(simple, kept, strict=True)
-        if keep
-    ]
+    kept = []
+    for line in sorted(simple, key=_area, reverse=True):
+        if LEAST_CORNERS <= len(line) <= most:
+            most -= len(line)
+            kept.append([(round(float(x), 1), round(float(y), 1)) for y, x in line])
+    return kept
+
+
+def _area(line: Float64Array) -> float:
+    """Of a closed polygon, by the shoelace formula."""
+    y, x = line.T
+    return abs(float(x[:-1] @ y[1:] - y[:-1] @ x[1:])) / 2

@@ -1,6 +1,7 @@
 """The process of `hemaml serve`: loads the champions, listens, and ends cleanly."""
 
 import logging
+import socket
 from dataclasses import dataclass
 from typing import Any
 
@@ -145,7 +146,7 @@ def listen(champions: Champions, settings: ServeSettings) -> Running:
     try:
         server = create_server(
             create_app(champions, desk, settings),
-            host=settings.host,
+            host=_address(settings.host, settings.port),
             port=settings.port,
             threads=settings.queue + SPARE_THREADS,
             connection_limit=settings.connections,
@@ -164,3 +165,10 @@ def listen(champions: Champions, settings: ServeSettings) -> Running:
     shown = f"[{settings.host}]" if ":" in settings.host else settings.host
     address = f"http://{shown}:{server.effective_port}"
     return Running(server, champions, desk, address)
+
+
+def _address(host: str, port: int) -> str:
+    """The one address to listen at: of a name with several, as localhost is, an IPv4 one if any."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    *_, place = min(found, key=lambda info: info[0] != socket.AF_INET)
+    return str(place[0])

@@ -117,13 +117,17 @@ class MlflowTracker:
             self._client.update_run(run_id, status="RUNNING")
         return MlflowRun(self._client, self.uri, run_id)
 
+    def amend(self, run_id: str) -> MlflowRun:
+        """Adds to a run, whether or not it has ended; its status stays, and when it ended."""
+        return MlflowRun(self._client, self.uri, run_id)
+
     def annotate(self, run_id: str, tags: Mapping[str, object]) -> None:
-        """Sets tags of a run, whether or not it has ended; its status stays."""
-        MlflowRun(self._client, self.uri, run_id).set_tags(tags)
+        """Sets tags of a run as `amend` does."""
+        self.amend(run_id).set_tags(tags)
 
     def add_text(self, run_id: str, text: str, path: str) -> None:
-        """Stores a text file of a run, whether or not it has ended; its status stays."""
-        MlflowRun(self._client, self.uri, run_id).log_text(text, path)
+        """Stores a text file of a run as `amend` does."""
+        self.amend(run_id).log_text(text, path)
 
     def get(self, run_id: str) -> Record:
         """The run as stored."""
@@ -247,7 +251,8 @@ class MlflowTracker:
                 run, named = self.get(version.run_id), version.tags.values()
             else:
                 run = self._run_of(uri)
-                named = run.params.values()
+                # A sweep's parameters are those of its winner.
+                named = (run if run.params else self.get(run.tags["model_run"])).params.values()
         older = {value for value in named if is_recorded(value)}
         return self._learned_from(run).union(*(self.trained_on(value) for value in older))
 

@@ -56,3 +56,10 @@ def test_it_is_read_back_as_it_was(tmp_path):
 @pytest.mark.parametrize(("num", "groups"), [(LEAST - 1, ()), (20, ["one"] * 20), (0, ())])
 def test_too_little_to_say_anything(num, groups):
     assert Reference.of(cloud(num), groups) is None
+
+
+def test_where_most_are_of_one_patient_nothing_is_said():
+    """Distances to the few images of others would be no measure of a new patient's."""
+    names = ["p0"] * 195 + ["p1"] * 5
+    assert Reference.of(cloud(200), names) is None
+    assert Reference.of(cloud(200), ["p0"] * 140 + ["p1"] * 60) is not None

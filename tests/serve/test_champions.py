@@ -24,6 +24,7 @@ from hemaml.core import settings
 from hemaml.core.errors import UnknownName
 from hemaml.data.decode import decode_image
 from hemaml.registering import register
+from hemaml.serve.segmentation import outlines
 from hemaml.serve.server import start
 from hemaml.serve.settings import ServeSettings
 from hemaml.tracking.mlflow_tracker import MlflowTracker
@@ -121,6 +122,24 @@ def check_segmentation(found, values, classes):
         assert abs(signed) == pytest.approx(found["areas"][name], rel=0.1, abs=40)
 
 
+def test_the_largest_outlines_are_kept_where_there_are_too_many_corners():
+    mask = np.zeros((60, 60), dtype=np.uint8)
+    mask[5:40, 5:40] = 1  # few corners, much area
+    mask[45:57:2, 1:59] = 1  # stripes
+    mask[46:57:4, 1:3] = 1
+    every = outlines(mask)
+    areas = [abs(shoelace(np.array(line))) for line in every]
+    assert len(every) > 2 and areas == sorted(areas, reverse=True)
+    (kept,) = outlines(mask, most=len(every[0]))
+    assert kept == every[0] and areas[0] > 1000
+    ragged = np.zeros((60, 60), dtype=np.uint8)
+    ragged[5:40, 5:40:2] = ragged[20, 5:40] = 1
+    ragged[50:55, 50:55] = 1
+    both = outlines(ragged)
+    assert len(both) == 2 and len(both[0]) > len(both[1])
+    assert outlines(ragged, most=len(both[0]) - 1) == [both[1]], "the one that fits, not none"
+
+
 def shoelace(xy):
     (x, y), (x2, y2) = xy.T, np.roll(xy, -1, axis=0).T
     return float((x * y2 - x2 * y).sum() / 2)
@@ -144,6 +163,8 @@ def test_heat_neighbours_and_outlines(client):
     assert (other["target"], other["method"]) == ("mononuclear", "layercam")
     assert "known: granulocyte" in why("lymphoma", 404, target="lymph")["detail"]
     assert "gradcam++" in why("lymphoma", 404, method="gradcamm")["detail"]
+    for name in ("leukemia", "wbc_segmentation"):
+        assert "Grad-CAM" in why(name, 422, method="gradcam++")["rule"]
 
     near = why("leukemia")["explanation"]
     assert near["k"] == len(near["neighbours"]) == 4
