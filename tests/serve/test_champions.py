@@ -233,6 +233,7 @@ def test_an_alias_that_moves_moves_the_answers_without_a_lost_request(in_store):
             while not ended.is_set():
                 reply = client.predict(image)
                 answers.append((reply.status, reply.body))
+                time.sleep(0.05)  # else they take both processors from the training
 
         threads = [threading.Thread(target=ask) for _ in range(4)]
         for thread in threads:
