@@ -66,6 +66,8 @@ from hemaml.trial import key_of, run_trial
 
 DRAWS = "test_draws.safetensors"
 """Artifact of a split's run: the scores of its test part in each draw of the bootstrap."""
+SCORED = "scored"
+"""Tag of a split's run that has scored its test part itself."""
 PREDICTIONS = "test_predictions.safetensors"
 """Artifact of a split's run: `probabilities`, N x C, of a classifier for its test part."""
 
@@ -301,6 +303,7 @@ def run_split(job: Job, assigned: Assigned, report: Report) -> Outcome:
         run.log_bytes(_probabilities(answers), PREDICTIONS)
         run.log_metrics({f"test/{name}": value for name, value in scores.items()})
         run.log_metrics(_test_intervals(intervals))
+        run.set_tags({SCORED: "true"})
     finally:
         run.end(STATUS[outcome.ending])
     return outcome
@@ -358,8 +361,10 @@ def _probabilities(answers: Mapping[str, Answers]) -> bytes:
 def _load_arrays(tracker: Tracker, outcome: Outcome, name: str) -> dict[str, Any]:
     from safetensors.numpy import load_file
 
+    run = tracker.get(outcome.run_id)
+    # Who took over a run that had not been scored yet has scored it itself.
+    source = outcome.run_id if SCORED in run.tags else outcome.reused_from or outcome.run_id
     with TemporaryDirectory() as folder:
-        source = outcome.reused_from or outcome.run_id
         return load_file(tracker.download(source, name, Path(folder)))
 
 

@@ -134,7 +134,7 @@ class LiveView:
             text = f"{_point(point)}  {note}" if note else _point(point)
             table.add_row(
                 f"{'★ ' if best else ''}{number}", Text(ending, STYLES.get(ending, "red")),
-                _number(value), "", f"{seconds:.0f}s", text, style="bold" if best else "",
+                _number(value), "", f"{seconds:.0f}s", Text(text), style="bold" if best else "",
             )  # fmt: skip
         now = time.monotonic()
         for number, (point, step, value, since) in sorted(self.running.items()):

@@ -8,7 +8,7 @@ import json
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 from hemaml.card import model_card
@@ -27,10 +27,17 @@ from hemaml.core.provenance import this_user
 from hemaml.core.tracker import Run
 from hemaml.overview import refresh
 from hemaml.record import stored_plan
-from hemaml.registering import candidate, params_of
+from hemaml.registering import MODEL, MODEL_RUN, candidate, recorded_tag
 from hemaml.tracking.logged_model import parity
 from hemaml.tracking.mlflow_tracker import MlflowTracker
-from hemaml.tracking.registry import CHALLENGER, CHAMPION, PREVIOUS, Registry, Version
+from hemaml.tracking.registry import (
+    CHALLENGER,
+    CHAMPION,
+    OF_MODEL,
+    PREVIOUS,
+    Registry,
+    Version,
+)
 from hemaml.tracking.views import run_page, ui_address
 from hemaml.trail import (
     MOVED,
@@ -197,8 +204,8 @@ def _side(tracker: MlflowTracker, held: Dataset, version: Version) -> tuple[Side
     objective = load_objective(version.tags["objective"])
     answers = Answers.of(objective.model.load(tracker.model_weights(version.uri)), held)
     task = objective.task
-    metrics = tracker.get(version.run_id).metrics
-    recorded = {name: metrics[name] for name in RECORDED if name in metrics}
+    tags = version.tags
+    recorded = {n: float(tags[recorded_tag(n)]) for n in RECORDED if recorded_tag(n) in tags}
     numbers = {**recorded, **task.score(answers, held)}
     by_class, by_group = task.by_class(answers, held), task.by_group(answers, held)
     return Side(version.uri, numbers, by_class, by_group), answers
@@ -324,8 +331,10 @@ def _tell_version(
     tracker: MlflowTracker, registry: Registry, plan: Plan, found: Promotion, entry_id: str
 ) -> None:
     """The held-out scores on the version itself: its card and tags."""
-    record = tracker.get(found.version.run_id)
-    params = params_of(tracker, record)
+    tags, record = found.version.tags, tracker.get(found.version.run_id)
+    if tags.get(OF_MODEL) != record.tags.get(MODEL):  # the sweep has had another winner since
+        record = replace(record, metrics=tracker.get(tags[MODEL_RUN]).metrics)
+    params = {n.removeprefix("param."): v for n, v in tags.items() if n.startswith("param.")}
     card = model_card(found.version.uri, record, plan.experiment, params, found.scores)
     registry.describe(found.version, card)
     primary = plan.objective.task.primary

@@ -192,7 +192,13 @@ def log_model_pictures(job: Job, run: Run, source: str, folder: str) -> None:
 def exclusive(job: Job) -> "AcquireReturnProxy[FileLock]":
     """A lock for a `with`, held by one process of a sweep at a time; a kill frees it."""
     folder = settings.store_root() / "locks"
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(
+            f"a sweep needs a folder that it can write to, but {folder} gave: {error}. "
+            "Start it in another one."
+        ) from error
     try:
         return FileLock(folder / f"{job.sweep}.lock").acquire(blocking=False)
     except Timeout as error:
@@ -296,7 +302,18 @@ def unfinished_sweep(task: str, experiment: str) -> Record:
 
 
 def stored_plan(record: Record) -> Plan:
-    """The plan of a sweep as it was stored when it began."""
+    """The plan of a sweep or a run as it was stored when it began.
+
+    Raises:
+        ConfigError: The run is not of hemaml, or a part of something that has the plan.
+    """
+    kind = record.tags.get("kind")
+    if "objective" not in record.tags or kind in ("trial", "confirm", "fold"):
+        raise ConfigError(
+            "an experiment is kept by sweeps and by runs of `hemaml run`, but "
+            f"{record.name} ({record.id}) is {f'a {kind} run' if kind else 'not of hemaml'}. "
+            "Name one of those."
+        )
     task = record.tags["objective"].partition(".")[0]
     tracker = MlflowTracker(settings.tracking_uri(), task)
     experiment = parse_yaml(tracker.read_text(record.id, "experiment.yaml"), "experiment.yaml")

@@ -12,6 +12,7 @@ from hemaml.card import model_card
 from hemaml.core import settings
 from hemaml.core.errors import ConfigError, Forbidden
 from hemaml.core.experiment import Plan
+from hemaml.core.gates import RECORDED
 from hemaml.core.predictions import LIVE
 from hemaml.core.tracker import Record, Run
 from hemaml.course import course_of, told_values
@@ -26,7 +27,7 @@ from hemaml.record import (
 )
 from hemaml.tasks._classification import Classifier
 from hemaml.tracking.mlflow_tracker import CANDIDATE, MlflowTracker
-from hemaml.tracking.registry import Registry, Version
+from hemaml.tracking.registry import OF_MODEL, Registry, Version
 
 REPEATED = (
     "experiment", "objective", "data", "data_digest", "classes", "held_out_digest", "split_digest",
@@ -44,6 +45,13 @@ REFERENCE = 200
 """Training images that are kept as the model sees them, evenly spaced: each costs a prediction."""
 MODEL = "model"
 """Tag of a run that logged a model: the model's URI."""
+MODEL_RUN = "model_run"
+"""Tag of such a run and of its versions: the run whose weights they are."""
+
+
+def recorded_tag(name: str) -> str:
+    """Tag of a version with a number that training recorded."""
+    return f"recorded.{name}"
 
 
 def registered_name(plan: Plan, data: str) -> str:
@@ -96,7 +104,7 @@ def log_servable(job: Job, run: Run, source: str) -> None:
     record = job.tracker.get(source)
     scores = {n: v for n, v in summary(record).items() if "/" not in n and math.isfinite(v)}
     describe_model(job.tracker, model, source, scores, job.folds[0].val)
-    run.set_tags({MODEL: model, "model_run": source, "trial_key": record.tags["trial_key"]})
+    run.set_tags({MODEL: model, MODEL_RUN: source, "trial_key": record.tags["trial_key"]})
     if job.plan.experiment.register_as is not None:
         name = registered_name(job.plan, job.data.name)
         try:
@@ -141,6 +149,9 @@ def register(tracker: MlflowTracker, run_id: str, name: str) -> Version:
     tags: dict[str, object] = {name: record.tags[name] for name in REPEATED if name in record.tags}
     tags |= {f"param.{name}": value for name, value in params.items()}
     tags |= _score_tags(stored_plan(record), record.metrics)
+    # The run of a sweep that is resumed may come to tell of another winner.
+    tags |= {OF_MODEL: model, MODEL_RUN: record.tags.get(MODEL_RUN, run_id)}
+    tags |= {recorded_tag(n): record.metrics[n] for n in RECORDED if n in record.metrics}
     registry = Registry(tracker.uri)
     uri = tracker.register(run_id, model, name, tags)
     version = registry.version(name, int(uri.rpartition("/")[2]))
@@ -200,7 +211,9 @@ def candidate(
             )
         return found
     record = find_sweep(sweep) if sweep is not None else trackers()[0].get(str(run))
-    return registry.of_run(name, record.id) or _first_version(name, record)
+    return registry.of_model(name, record.id, record.tags.get(MODEL)) or _first_version(
+        name, record
+    )
 
 
 def _first_version(name: str, record: Record) -> Version:

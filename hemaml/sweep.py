@@ -291,6 +291,11 @@ def reopen_sweep(
     job = open_job(
         plan_from(document, plan.space.model_dump(mode="json")), sweep_id=record.tags["sweep"]
     )
+    if (asked := goals_text(job.plan)) != record.tags["goals"]:
+        raise ConfigError(
+            f"a resumed sweep keeps its goals, {record.tags['goals']}, but got {asked}. Begin a "
+            "new sweep for others; --warm-start lets it learn from this one where they are equal."
+        )
     check_same_data(job, record)
     _check_cluster(job)
     open_storage(settings.study_storage())  # before the record is touched, as well

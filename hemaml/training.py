@@ -165,17 +165,27 @@ class Training:
         ]
 
     def _fit(self) -> None:
+        # A fold whose fit ends with a validation could not go on from it, while the others could:
+        # so the states of several are kept once all fits have gone on.
         seed_everything(self.seed)
         logged, before = self._last_logged(), self.seconds
         started = self.saved = time.monotonic()
         turns = self._turns(self.checkpoint.states if self.checkpoint else None)
+        held: Checkpoint | None = None
         while turn := next(turns, None):
             steps, whole = turn
             self.seconds = before + time.monotonic() - started
             self._take(steps, log=index_of(steps) > logged)
+            if held and whole:
+                self._save(held)
+                held = None
             if whole and self._is_due(index_of(steps)):
-                self._save(index_of(steps), [step.state() for step in steps])
-            turns = self._report(steps) or (self._change(steps) if whole else None) or turns
+                held = self._checkpoint(index_of(steps), [step.state() for step in steps])
+                if len(steps) == 1:
+                    self._save(held)
+                    held = None
+            if other := self._report(steps) or (self._change(steps) if whole else None):
+                turns, held = other, None
 
     def _turns(self, states: Sequence[State] | None) -> Turns:
         """The fits in lockstep, from these states on, with the parameters that hold now."""
@@ -250,7 +260,7 @@ class Training:
             self.course = own
             return None
         self.best, self.best_step, self.best_folds = {}, -1, []
-        self._save(donor.step, donor.states)  # to go on from after a kill
+        self._save(self._checkpoint(donor.step, donor.states))  # to go on from after a kill
         log_course(self.run_record, self.course)
         return chain([first], turns)
 
@@ -310,11 +320,13 @@ class Training:
             return True
         return time.monotonic() - self.saved >= sweep.checkpoint_seconds
 
-    def _save(self, step: int, states: list[State]) -> None:
+    def _checkpoint(self, step: int, states: list[State]) -> Checkpoint:
+        best = (self.best_step, self.best, self.best_folds)
+        return Checkpoint(step, states, *best, self.seconds, plain(self.course))
+
+    def _save(self, checkpoint: Checkpoint) -> None:
         for run in (self.run_record, *self.fold_runs):
             run.flush()  # a curve must not have a gap after a resume
-        best = (self.best_step, self.best, self.best_folds)
-        checkpoint = Checkpoint(step, states, *best, self.seconds, plain(self.course))
         save_checkpoint(self.folder / CHECKPOINT, checkpoint)
         self.saved = time.monotonic()
 

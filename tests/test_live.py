@@ -128,3 +128,14 @@ def test_the_table_shows_how_busy_visible_gpus_are(monkeypatch, there, visible, 
     gpus._visible.cache_clear()
     told = console.export_text()
     assert shown in told and ("GPU" in told) == bool(shown)
+
+
+def test_a_reason_in_square_brackets_is_shown_as_it_is():
+    view = LiveView("title", "dice", "maximize", 5, plain=True)
+    point = {"lr": 0.01}
+    view(Event("started", 0, point))
+    reason = "no [/data/x] and [type=int_parsing]"
+    view(Event("ended", 0, point, outcome=Outcome("failed", reason=reason)))
+    console = Console(width=160, record=True)
+    console.print(view._table())
+    assert reason in console.export_text()

@@ -178,6 +178,33 @@ def test_a_sweeps_winner_is_registered_when_it_is_promoted(stub, monkeypatch):
     assert [v.number for v in hemaml.models(NAME)] == [1]
 
 
+def test_a_resumed_sweeps_new_winner_is_a_version_of_its_own(stub, monkeypatch):
+    """Gates read what training recorded of the version, not of what the sweep's run tells now."""
+    monkeypatch.setattr(conclude, "study_figures", lambda study, plan: [])
+    document = deepcopy(stub.EXPERIMENT) | {"gates": {"params_total": {"at_most": 100}}}
+    space = {**stub.SPACE, "width": {"type": "categorical", "choices": [1, 100]}}
+    first = [{"x": 0.9, "width": 100}]
+    document["sweep"] = {**document["sweep"], "trials": 1, "first": first}
+    swept = hemaml.sweep(plan_from(document, space))
+    assert hemaml.promote(NAME, sweep=swept.id).outcome == "refused"
+    more = ["sweep.trials=3", "sweep.first=[{x: 0.9, width: 100}, {x: 0.3, width: 1}]"]
+    again = hemaml.resume(swept.id, overrides=more)
+    assert again.best["width"] == 1
+    old = hemaml.promote(NAME, version=1)
+    (size,) = [check for check in old.verdict.checks if check.rule.startswith("params_total")]
+    assert old.outcome == "refused" and not size.passed and size.found.startswith("1000")
+    new = hemaml.promote(NAME, sweep=swept.id)
+    assert new.version.number == 2 and new.outcome == "promoted"
+    registry = Registry(settings.tracking_uri())
+    assert registry.version(NAME, 1).tags["recorded.params_total"] == "1000.0"
+
+
+def test_a_run_that_has_no_experiment_is_told(stub):
+    foreign = MlflowClient(settings.tracking_uri()).create_run(tracker().experiment_id)
+    with pytest.raises(ConfigError, match="is not of hemaml"):
+        hemaml.promote(NAME, run=foreign.info.run_id)
+
+
 def test_the_name_follows_from_task_and_data(stub):
     run = trained(0.5)
     with pytest.raises(ConfigError, match="'stub-stub'"):

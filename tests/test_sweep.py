@@ -11,14 +11,16 @@ from mlflow import MlflowClient
 import hemaml
 from hemaml import conclude, training
 from hemaml.core import settings
-from hemaml.core.errors import ConfigError, DataError, StoreError
+from hemaml.core.errors import ConfigError, DataError, Diverged, StoreError
 from hemaml.core.experiment import plan_from
+from hemaml.core.objective import Step
 from hemaml.data.problems import BadFile
 from hemaml.doctor import examine_sweep
 from hemaml.engines import study_figures
 from hemaml.engines.ledger import Ledger
 from hemaml.sweep import open_sweep, reopen_sweep
 from hemaml.tracking.mlflow_tracker import MlflowTracker
+from hemaml.trial import run_trial
 
 STUB = Path("experiments/stub/stub.yaml")
 
@@ -348,6 +350,72 @@ def test_figures_of_a_warm_started_sweep_show_its_own_trials(stub, monkeypatch):
     second = hemaml.sweep(plan(sampler="tpe", first=[{"x": 0.123}]), warm_start=True)
     assert [len(trials) for trials in drawn] == [6, 6]
     assert {trial.params["x"] for trial in drawn[1]} == {t.point["x"] for t in second.searched}
+
+
+def test_resume_refuses_other_goals(stub):
+    result = hemaml.sweep(plan())
+    with pytest.raises(ConfigError, match="keeps its goals"):
+        hemaml.resume(
+            result.id, overrides=["sweep.goals=[{metric: params_total, direction: minimize}]"]
+        )
+
+
+@pytest.mark.parametrize("last", [2, 3, 4])
+def test_a_fold_that_has_ended_does_not_keep_the_others_from_going_on_after_a_kill(
+    stub, monkeypatch, last
+):
+    """One fold's patience runs out at a validation, right after which the process is killed."""
+
+    def fit(params, fold, context):
+        early = fold.val.ids == first.val.ids
+        for epoch in range(context.state["epoch"] if context.state else 0, last if early else 6):
+            for call in stub.on_step:
+                call((early, epoch))
+            yield Step(
+                epoch, {"score": 0.5 + epoch / 10}, stub.StubModel(params.x),
+                lambda epoch=epoch: {"epoch": epoch + 1},
+            )  # fmt: skip
+
+    def kill(at):
+        if at == (False, last):
+            raise KeyboardInterrupt
+
+    document = plan(trials=1, confirm_seeds=0).experiment.document() | {"split": {"folds": 2}}
+    split = plan_from(document, stub.SPACE).experiment.split
+    first, _ = stub.task.folds(stub.task.held_out(stub.read({"count": 24}))[0], split)
+    monkeypatch.setattr(stub, "objective", replace(stub.objective, fit=fit))
+    asked = plan_from(document, stub.SPACE)
+    stub.on_step.append(kill)
+    with pytest.raises(KeyboardInterrupt):
+        hemaml.sweep(asked)
+    stub.on_step.clear()
+    (parent,) = tracker().find({"kind": "sweep"})
+    result = hemaml.resume(parent.tags["sweep"])
+    (trial,) = result.searched
+    assert trial.ending == "finished", trial.reason
+    assert agree(result.id)
+
+
+def test_seeds_that_did_not_finish_are_told_until_they_have(stub, monkeypatch):
+    real = stub.objective.fit
+
+    def fit(params, fold, context):
+        if broken:
+            raise Diverged("the loss must be finite")
+        return real(params, fold, context)
+
+    broken = []
+    monkeypatch.setattr(stub, "objective", replace(stub.objective, fit=fit))
+    monkeypatch.setattr(
+        conclude, "run_trial", lambda job, *rest: (broken.append(1), run_trial(job, *rest))[1]
+    )
+    result = hemaml.sweep(plan())
+    assert not result.confirmed
+    assert tracker().get(result.run_id).tags["unconfirmed"] == "2 of 2 seeds did not finish"
+    monkeypatch.setattr(conclude, "run_trial", run_trial)
+    broken.clear()
+    again = hemaml.resume(result.id)
+    assert again.confirmed and tracker().get(again.run_id).tags["unconfirmed"] == ""
 
 
 def test_resume_refuses_other_data(stub, monkeypatch):

@@ -8,7 +8,7 @@ import typer
 
 from hemaml.cli.arguments import Sets
 from hemaml.cli.show import print_table
-from hemaml.core.errors import ConfigError, DataError
+from hemaml.core.errors import ConfigError, DataError, StoreError
 
 app = typer.Typer(help="Look at data sets, import and verify them.", no_args_is_help=True)
 
@@ -72,7 +72,13 @@ def data_show(
     data = read_dataset(data_section(what, set_ or []))
     print_table(["fact", "value"], [[name, value] for name, value in facts(data).items()])
     if out is not None:
-        out.write_bytes(contact_sheet(data))
+        sheet = contact_sheet(data)
+        try:
+            out.write_bytes(sheet)
+        except OSError as error:
+            raise StoreError(
+                f"a contact sheet must be writable, but {out} gave: {error}. Name another file."
+            ) from error
         print(out)
 
 

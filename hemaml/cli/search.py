@@ -135,11 +135,11 @@ def _print_result(result: Any) -> None:
     frame = result.trials()
     goals = [goal.metric for goal in result.plan.goals]
     shown = [c for c in frame.columns if c not in ("run_id", "best", "seconds", "reason")]
-    done = frame[frame["ending"] == "finished"]
     if result.best is None:
         reasons = sorted({trial.reason for trial in result.searched if trial.reason})
         why = "; ".join(reasons[:3]) or "none was started within `hours`"
         raise TrialError(f"no trial finished: {why}. Go on with --resume --id {result.id}.")
+    done = frame[frame["ending"] == "finished"]
     maximize = result.plan.goals[0].direction == "maximize"
     board = done.sort_values(goals[0], ascending=not maximize).head(10)
     rows = [[cell(value) for value in row] for row in board[shown].to_numpy().tolist()]
@@ -152,6 +152,13 @@ def _print_result(result: Any) -> None:
     _tell_unregistered(result)
     print(f"winner: {' '.join(f'{k}={cell(v)}' for k, v in winner.items())}")
     print(f"look at it with `hemaml ui` at {result.link}")
+    if unconfirmed := find_sweep(result.id).tags.get("unconfirmed"):
+        print(f"NOT confirmed: {unconfirmed}; their runs tell why")
+        if not result.confirmed:
+            raise TrialError(
+                "a winner is trained again by other seeds, but none of them finished. See why in "
+                f"its runs, then go on with --resume --id {result.id}, or choose another point."
+            )
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,6 +14,8 @@ from hemaml.core.errors import ConfigError, UnknownName
 M = TypeVar("M", bound=BaseModel)
 
 
+UNREADABLE = (yaml.YAMLError, ValueError, AttributeError)
+"""What the parser raises; the others for scalars that only look like a date or a number."""
 MERGE = "tag:yaml.org,2002:merge"
 """Of `<<`, which takes over another mapping's keys, the ones given beside it excepted."""
 
@@ -40,7 +43,7 @@ def parse_yaml(text: str, name: str) -> dict[str, Any]:
     """
     try:
         document = yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
+    except UNREADABLE as error:
         raise ConfigError(f"{name} must be YAML, but the parser says: {error}") from error
     except ConfigError as error:
         raise ConfigError(f"{name}: {error}") from None
@@ -119,7 +122,7 @@ def override(document: Mapping[str, Any], assignment: str) -> dict[str, Any]:
     path, separator, text = assignment.partition("=")
     if not separator or not path:
         raise ConfigError(f"`--set` takes key=value, but got {assignment!r}.")
-    changed = json.loads(json.dumps(document))
+    changed = deepcopy(dict(document))
     section = changed
     *parents, last = path.split(".")
     for part in parents:
@@ -128,7 +131,7 @@ def override(document: Mapping[str, Any], assignment: str) -> dict[str, Any]:
             raise ConfigError(f"`--set {assignment}`: {part!r} is a value, not a section.")
     try:
         section[last] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except UNREADABLE as error:
         raise ConfigError(f"`--set {assignment}`: the value must be YAML, but: {error}") from error
     result: dict[str, Any] = changed
     return result

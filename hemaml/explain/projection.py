@@ -43,16 +43,18 @@ def draw(model: Classifier, data: Dataset) -> list[Picture]:
 
     Args:
         model: A classifier.
-        data: At least five images with labels.
+        data: Images; of fewer than five nothing is drawn.
 
     Raises:
-        DataError: The data has fewer images, or no labels.
+        DataError: They have no labels.
     """
-    if len(data) < FEWEST or len(data.labels) != len(data):
+    if len(data.labels) != len(data):
         raise DataError(
-            f"A projection needs {FEWEST} images with labels, but {data.name!r} has {len(data)} "
-            f"images and {len(data.labels)} labels. Use more data, or leave this figure out."
+            f"A projection needs labels, but {data.name!r} has {len(data.labels)} of {len(data)} "
+            "images. Use data that has them."
         )
+    if len(data) < FEWEST:
+        return []
     shown = data if len(data) <= MOST else data.subset(sorted(sample(data, num=MOST)))
     planes = projected(model.embed(shown.images))
     return [Picture("projection", png=_png(shown, data, planes), html=_html(shown, data, planes))]

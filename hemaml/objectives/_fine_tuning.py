@@ -76,7 +76,9 @@ def fit(task: Task, params: FineTuning, fold: Fold, context: Context) -> Iterato
         name: torch.Generator().manual_seed(derive_seed(context.seed, name))
         for name in ("order", "augmentation")
     }
-    num_batches = -(-len(fold.train) // params.batch_size)
+    # Batches differ by one image, and one image alone has no deviation to normalise by.
+    num_images = len(fold.train)
+    num_batches = max(1, min(-(-num_images // params.batch_size), num_images // 2))
     one = params.schedule == "one_cycle"
     yield from fit_network(
         network,

@@ -15,11 +15,13 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from hemaml.core.dataset import Dataset
 from hemaml.core.errors import ConfigError, DataError
 from hemaml.core.types import Float32Array, Float64Array, Frozen, Int64Array
+from hemaml.data.assignment import units_of
 from hemaml.ops.kernel_machine import CONSTANT, DEGREE, Kernel, KernelMachine, Standardised
 
 CACHE_MB = 500
@@ -28,7 +30,7 @@ LEAST_RISE = -1e-3
 """Slope of a logistic curve that says next to nothing; the exponent falls with the decision."""
 
 
-NEVER = -1e3
+NEVER = -1e6
 """Decision for a class that the training part lacks."""
 
 
@@ -155,7 +157,7 @@ def _folds_of_rare(data: Dataset, num: int, seed: int) -> list[tuple[Int64Array,
     The units of a class (by the first of its items) take the folds in turn. A unit that alone has a
     class is in none, and a fold that would take one away is left out.
     """
-    labels, units = np.asarray(data.labels), np.asarray(data.groups or data.contents())
+    labels, units = np.asarray(data.labels), _units(data)
     order = np.random.default_rng(seed).permutation(len(labels))
     fold_of: dict[str, int] = {}
     for c in sorted(set(data.labels)):
@@ -208,7 +210,7 @@ def calibration_folds(data: Dataset, *, num: int, seed: int) -> list[tuple[Int64
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
-    labels, units = np.asarray(data.labels), np.asarray(data.groups or data.contents())
+    labels, units = np.asarray(data.labels), _units(data)
     counts = {c: len(set(units[labels == i])) for i, c in enumerate(data.classes)}
     for count in range(min(num, *counts.values()), 1, -1):
         splitter = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
@@ -222,6 +224,15 @@ def calibration_folds(data: Dataset, *, num: int, seed: int) -> list[tuple[Int64
         f"folds can part, but the training part of {data.name!r} has {told}. "
         "Use more data, or another split."
     )
+
+
+def _units(data: Dataset) -> NDArray[np.str_]:
+    """N names of what stays together: the group, or groups that share an image; else the image."""
+    names = np.asarray(data.groups or data.contents())
+    if data.groups:
+        for unit in units_of(data, grouped=True):
+            names[list(unit.items)] = min(names[list(unit.items)])
+    return names
 
 
 def _standardised(features_ND: Float32Array, params: MachineParams, seed: int) -> Standardised:

@@ -107,7 +107,9 @@ def bootstrap_intervals(
     found = resampled_scores(partial(_scores, outcome), group_N, num=num, seed=seed)
     once = classification_scores(probabilities, labels)
     return {
-        name: percentile_interval(values_R) if np.isfinite(once[name]) else (np.nan, np.nan)
+        name: percentile_interval(values_R)
+        if np.isfinite(once[name]) and group_N.max() > 0  # one group alone has no interval
+        else (np.nan, np.nan)
         for name, values_R in found.items()
     }
 

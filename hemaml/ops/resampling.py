@@ -17,6 +17,8 @@ from hemaml.core.types import Float64Array, Int64Array
 RESAMPLES = 1000
 AT_ONCE = 1 << 21
 """Weights (images times resamples) that are worked on at once, to stay in a processor's cache."""
+LEAST_DEFINED = 0.9
+"""Share of the resamples in which a mean must be defined for its interval to be told."""
 
 Interval = tuple[float, float]
 SetScores = Callable[[Float64Array], Mapping[str, Float64Array]]
@@ -98,14 +100,19 @@ def percentile_interval(values_R: Float64Array, *, tail: float = 0.025) -> Inter
 def mean_intervals(parts: Sequence[Mapping[str, Float64Array]]) -> dict[str, Interval]:
     """The 95 % interval of the mean of each score over parts that were scored on the same draws.
 
-    Draws in which a score of a part is undefined are left out.
+    Draws in which a score of a part is undefined are left out. Where these are more than a few, as
+    with parts of one or two groups, what is left are draws like the set itself: NaN.
 
     Args:
         parts: Results of `resampled_scores`; a score that is not in all of them has no interval.
     """
     names = [name for name in parts[0] if all(name in part for part in parts)]
+    means = {name: np.mean([part[name] for part in parts], axis=0) for name in names}
     return {
-        name: percentile_interval(np.mean([part[name] for part in parts], axis=0)) for name in names
+        name: percentile_interval(means_R)
+        if np.isfinite(means_R).mean() >= LEAST_DEFINED
+        else (np.nan, np.nan)
+        for name, means_R in means.items()
     }
 
 

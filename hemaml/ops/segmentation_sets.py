@@ -66,6 +66,8 @@ def segmentation_intervals(
     """
     group_N = group_indices(groups, len(images.per_image))
     found = resampled_scores(partial(set_scores, images), group_N, num=num, seed=seed)
+    if group_N.max() == 0:  # one group alone has no interval
+        return dict.fromkeys(found, (np.nan, np.nan))
     return {name: percentile_interval(values_R) for name, values_R in found.items()}
 
 

@@ -226,7 +226,7 @@ def _chips(sweep: Swept) -> str:
     items.append(f"<li{warn}>{split}</li>")
     if tags.get("git.dirty") == "true":
         items.append('<li class="warn">uncommitted changes</li>')
-    if "unconfirmed" in tags:
+    if tags.get("unconfirmed"):
         items.append(f'<li class="warn">unconfirmed: {escape(tags["unconfirmed"])}</li>')
     page = escape(sweep.page(sweep.record.id))
     items.append(f'<li><a href="{page}" target="_blank">its run in MLflow</a></li>')

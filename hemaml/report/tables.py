@@ -268,6 +268,7 @@ def evaluations(records: Sequence[Record], metric: str) -> Table | None:
             mean_and_spread(
                 {k.removeprefix("test/"): v for k, v in record.metrics.items()}, metric
             ),
+            interval(record.metrics, metric, "test_ci"),
             record.tags.get("splits", DASH),
             record.tags["split.kind"],
             record.tags["data"],

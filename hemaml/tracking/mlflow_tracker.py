@@ -251,8 +251,8 @@ class MlflowTracker:
                 run, named = self.get(version.run_id), version.tags.values()
             else:
                 run = self._run_of(uri)
-                # A sweep's parameters are those of its winner.
-                named = (run if run.params else self.get(run.tags["model_run"])).params.values()
+                winner = run.tags.get("model_run")  # whose parameters a sweep's run does not have
+                named = (self.get(winner) if winner else run).params.values()
         older = {value for value in named if is_recorded(value)}
         return self._learned_from(run).union(*(self.trained_on(value) for value in older))
 

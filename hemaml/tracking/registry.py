@@ -27,6 +27,8 @@ from hemaml.tracking.outages import DENIED
 from hemaml.tracking.schema import check_embedded
 
 CHAMPION, PREVIOUS, CHALLENGER = "champion", "previous", "challenger"
+OF_MODEL = "of_model"
+"""Tag of a version: the URI of the logged model that it was made of."""
 CLAIM = "hemaml.claim"
 SETTLE_S = 2.0
 STALE_S = 120.0
@@ -127,11 +129,15 @@ class Registry:
         number = self._aliases(name).get(alias)
         return None if number is None else self.version(name, number)
 
-    def of_run(self, name: str, run_id: str) -> Version | None:
-        """The latest version that a run logged, or None; also where the name does not exist."""
+    def of_model(self, name: str, run_id: str, model: str | None) -> Version | None:
+        """The latest version of a model that a run logged, or None; also without such a name.
+
+        A sweep that was resumed may have another winner, and with it another model, than before.
+        """
         if name not in self.names():
             return None
-        found = [version for version in self.versions(name) if version.run_id == run_id]
+        made = (version for version in self.versions(name) if version.run_id == run_id)
+        found = [version for version in made if version.tags.get(OF_MODEL) == model]
         return found[-1] if found else None
 
     def set_tags(self, version: Version, tags: Mapping[str, object]) -> None:

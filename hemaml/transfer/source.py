@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 
 from hemaml.core.errors import ConfigError
 from hemaml.core.objective import Model, Objective, load_objective
-from hemaml.core.tracker import Record, is_registered
+from hemaml.core.tracker import Record, is_recorded, is_registered
 from hemaml.record import mean_and_deviation, summary, trackers
 from hemaml.tracking.mlflow_tracker import PARENT, WEIGHTS, MlflowTracker
 from hemaml.tracking.registry import Registry, Version
@@ -74,9 +74,10 @@ class Source:
         splits = json.loads(self.tracker.read_text(self.about.id, "split.json"))["splits"]
         own = [splits[_place(run)] for run in self.runs]
         images = {image for s in own for part in ("train", "val") for image in s[part]["contents"]}
-        older = {
-            value for run in self.runs for value in run.params.values() if is_registered(value)
-        }
+        # The parameters of a sweep's model are those of its winner.
+        winners = (run.tags.get("model_run", run.id) for run in self.runs)
+        known = (self.tracker.get(winner).params.values() for winner in winners)
+        older = {value for values in known for value in values if is_recorded(value)}
         return frozenset(images).union(*(self.tracker.trained_on(uri) for uri in older))
 
     @cached_property

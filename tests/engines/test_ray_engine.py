@@ -74,7 +74,7 @@ def hangs(assigned, report):
 
 def test_a_trial_that_hangs_past_its_limit_fails_and_the_rest_goes_on(study):
     begun = time.monotonic()
-    run(hangs, study, trial_hours=1 / 3600, workers=2)
+    run(hangs, study, engine="ray", trial_hours=1 / 3600, workers=2)
     assert time.monotonic() - begun < LATE_S
     trials = searched(study)
     assert [t.ending for t in trials].count("finished") == 3

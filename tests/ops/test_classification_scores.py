@@ -213,3 +213,11 @@ def test_bad_input_is_refused(probabilities, labels, error, message):
 def test_groups_must_be_one_an_image():
     with pytest.raises(ConfigError, match="1 groups for 2 images"):
         bootstrap_intervals(np.eye(2), [0, 1], ["a"])
+
+
+def test_one_group_alone_has_no_interval():
+    probabilities, labels = drawn(12, seed=4)
+    found = bootstrap_intervals(probabilities, labels, ["p"] * 12)
+    assert np.isnan(list(found.values())).all()
+    several = bootstrap_intervals(probabilities, labels, ["p", "q", "r"] * 4)
+    assert np.isfinite(several["accuracy"]).all()

@@ -32,8 +32,17 @@ def test_parts_are_scored_on_the_same_draws_of_the_whole_set():
     assert np.isnan(expected[:, 2]).sum() > 50
     for part, column in zip(found, expected.T, strict=True):
         np.testing.assert_allclose(part["mean"], column)
-    wanted = np.nanpercentile(expected.mean(axis=1), [2.5, 97.5])
-    assert mean_intervals(found)["mean"] == pytest.approx(tuple(wanted))
+    wanted = np.percentile(expected[:, :2].mean(axis=1), [2.5, 97.5])
+    assert mean_intervals(found[:2])["mean"] == pytest.approx(tuple(wanted))
+
+
+def test_parts_of_one_group_have_no_interval_of_their_mean():
+    """Draws that have each of them once are the set itself: an interval of width 0."""
+    groups = [f"p{i // 6}" for i in range(30)]
+    group_M = group_indices(groups, 30)
+    parts = [np.arange(start, start + 6) for start in range(0, 30, 6)]
+    found = [resampled_scores(mean_of(p), group_M, p, num=1000, seed=0) for p in parts]
+    assert np.isnan(mean_intervals(found)["mean"]).all()
 
 
 def test_a_score_that_a_part_lacks_has_no_interval():

@@ -145,3 +145,12 @@ def test_the_command_prints_the_tables_and_the_page(stub):
     for told in (result.id, "Leaderboard of the search", "Beside the paper", "reports/"):
         assert told in done.stdout
     assert "error" not in done.stderr
+
+
+def test_a_sweep_and_its_evaluation_stand_in_one_report(stub):
+    result = swept()
+    hemaml.evaluate(result.plan, point=result.best, splits=3)
+    report = hemaml.report(result.id)
+    found = table(report, "Evaluations")
+    assert all(len(row) == len(found.columns) for row in found.rows)
+    assert "Evaluations" in report.path.read_text()
