@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from hemaml.cli import app, main
 from hemaml.core import settings
-from hemaml.core.errors import HemamlError
+from hemaml.core.errors import HemamlError, TrialError
 from hemaml.tracking.mlflow_tracker import MlflowTracker
 
 SMEARS = "experiments/wbc_segmentation/smgnn_smears.yaml"
@@ -258,6 +258,11 @@ def _wait_until_quiet(run_id):
     first = [(r.id, r.metrics) for r in tracker().find({}, parent=run_id)]
     time.sleep(1)
     assert first == [(r.id, r.metrics) for r in tracker().find({}, parent=run_id)]
+
+
+def test_a_sweep_of_which_no_trial_started_says_so(workplace):
+    with pytest.raises(TrialError, match="none was started within `hours`"):
+        call("sweep", SMEARS, *TINY, "--plain", "--set", "sweep.hours=1e-9")
 
 
 @pytest.mark.slow

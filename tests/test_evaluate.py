@@ -1,6 +1,7 @@
 """Evaluation over outer splits: how many there are, and what the run says of them."""
 
 from dataclasses import replace
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -109,3 +110,21 @@ def test_an_equal_evaluation_takes_over_the_draws_too(scored, stub):
     again = hemaml.evaluate(scored(test=0.4), splits=3)
     assert len(stub.trained) == trained
     assert (again.intervals, again.scores) == (first.intervals, first.scores)
+
+
+def test_what_took_over_a_training_that_was_not_scored_is_taken_over_itself(plan, monkeypatch):
+    """Ctrl-C between a split's training and its scoring, then the same point for another paper."""
+    module = import_module("hemaml.evaluate")
+    asked, score_test = plan(), module.score_test
+
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "score_test", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        hemaml.evaluate(asked, splits=2)
+    monkeypatch.setattr(module, "score_test", score_test)
+    document = asked.experiment.document()
+    for question in ("Another?", "A third?"):
+        other = plan_from({**document, "question": question}, None)
+        assert len(hemaml.evaluate(other, splits=2).splits) == 2

@@ -35,7 +35,8 @@ CRAFTED = (*DAMAGED, struct.error, ArithmeticError, LookupError, TypeError, EOFE
 def decode_image(source: Path | bytes, *, name: str = "") -> UInt8Array:
     """An image file as H x W x 3, uint8, RGB, whatever its mode.
 
-    Of 16-bit values the high byte is kept, so that 65535 becomes 255. Transparent pixels are laid
+    Of 16-bit values the high byte is kept, so that 65535 becomes 255; 32-bit values up to 255 stay
+    as they are. Transparent pixels are laid
     over white, the colour of an empty smear. Of several frames the first is taken.
 
     Args:
@@ -48,8 +49,10 @@ def decode_image(source: Path | bytes, *, name: str = "") -> UInt8Array:
     name = name or (str(source) if isinstance(source, Path) else "the picture")
     with _opened(source, name) as image:
         if image.mode.startswith(("I", "F")):
-            high_HW = (_grey_values(image, name) >> 8).astype(np.uint8)
-            return np.repeat(high_HW[:, :, None], 3, axis=2)
+            grey_HW = _grey_values(image, name)
+            if image.mode != "I" or grey_HW.max() > 255:  # else 8 bits, kept in 32
+                grey_HW = grey_HW >> 8
+            return np.repeat(grey_HW.astype(np.uint8)[:, :, None], 3, axis=2)
         if image.has_transparency_data:
             white = Image.new("RGBA", image.size, "white")
             white.alpha_composite(image.convert("RGBA"))

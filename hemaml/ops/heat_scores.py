@@ -61,15 +61,17 @@ def nuclei_mask(image_HWC: UInt8Array) -> BoolArray:
     """Where tissue stained by haematoxylin and eosin has nuclei: H x W.
 
     Otsu's threshold on the haematoxylin of `skimage.color.rgb2hed`. An image of one colour has
-    none.
+    none. Black pixels are no tissue: cells that were cut out have them around.
     """
     from skimage.color import rgb2hed
     from skimage.filters import threshold_otsu
 
+    tissue: BoolArray = image_HWC.max(axis=2) > 0
     haematoxylin = rgb2hed(image_HWC)[:, :, 0].astype(np.float32)
-    if np.ptp(haematoxylin) < 1e-6:  # of no stain at all, only rounding is left
+    if not tissue.any() or np.ptp(haematoxylin[tissue]) < 1e-6:  # of no stain, rounding is left
         return np.zeros(image_HWC.shape[:2], dtype=bool)
-    mask: BoolArray = haematoxylin > threshold_otsu(haematoxylin)  # type: ignore[no-untyped-call]
+    least = threshold_otsu(haematoxylin[tissue])  # type: ignore[no-untyped-call]
+    mask: BoolArray = (haematoxylin > least) & tissue
     return mask
 
 

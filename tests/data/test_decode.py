@@ -118,3 +118,11 @@ def test_masks_of_other_modes(tmp_path, save_picture):
 def test_coloured_mask_is_refused(tmp_path, save_picture, rgb):
     with pytest.raises(DataError, match="a mask must be grey"):
         decode_mask(save_picture(tmp_path / "m.png", rgb), LEVELS, tolerance=64)
+
+
+def test_eight_bits_that_are_kept_in_32_stay_as_they_are(tmp_path):
+    grey = np.array([[0, 7, 200, 255]], dtype=np.int32)
+    Image.fromarray(grey).save(tmp_path / "grey.tif")
+    np.testing.assert_array_equal(decode_image(tmp_path / "grey.tif")[:, :, 1], grey)
+    Image.fromarray(grey * 257).save(tmp_path / "deep.tif")
+    np.testing.assert_array_equal(decode_image(tmp_path / "deep.tif")[:, :, 1], grey)

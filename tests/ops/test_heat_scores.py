@@ -64,6 +64,17 @@ def test_an_image_of_one_colour_has_no_nuclei(colour):
     assert not nuclei_mask(np.full((9, 9, 3), colour, np.uint8)).any()
 
 
+def test_the_black_around_a_cell_that_was_cut_out_is_no_nucleus():
+    cell = np.full((40, 40, 3), (230, 200, 220), np.uint8)
+    cell[12:28, 12:28] = (90, 40, 140)
+    nucleus = nuclei_mask(cell)
+    assert nucleus[12:28, 12:28].all() and nucleus.sum() == 16 * 16
+    framed = np.zeros((100, 100, 3), np.uint8)
+    framed[30:70, 30:70] = cell
+    mask = nuclei_mask(framed)
+    assert (mask[30:70, 30:70] == nucleus).all() and mask.sum() == nucleus.sum()
+
+
 def test_pointing_and_energy():
     heat = np.zeros((4, 4), np.float32)
     heat[0, 0], heat[3, 3] = 3, 1
