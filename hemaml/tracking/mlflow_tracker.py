@@ -248,11 +248,12 @@ class MlflowTracker:
         with store_errors(self.uri):
             if is_registered(uri):
                 version = self._version(uri)
-                run, named = self.get(version.run_id), version.tags.values()
+                run = self.get(version.run_id)
+                named = [v for name, v in version.tags.items() if name.startswith("param.")]
             else:
                 run = self._run_of(uri)
                 winner = run.tags.get("model_run")  # whose parameters a sweep's run does not have
-                named = (self.get(winner) if winner else run).params.values()
+                named = list((self.get(winner) if winner else run).params.values())
         older = {value for value in named if is_recorded(value)}
         return self._learned_from(run).union(*(self.trained_on(value) for value in older))
 

@@ -32,7 +32,7 @@ def test_parts_are_scored_on_the_same_draws_of_the_whole_set():
     assert np.isnan(expected[:, 2]).sum() > 50
     for part, column in zip(found, expected.T, strict=True):
         np.testing.assert_allclose(part["mean"], column)
-    wanted = np.percentile(expected[:, :2].mean(axis=1), [2.5, 97.5])
+    wanted = np.nanpercentile(expected[:, :2].mean(axis=1), [2.5, 97.5])
     assert mean_intervals(found[:2])["mean"] == pytest.approx(tuple(wanted))
 
 
