@@ -46,7 +46,7 @@ def classify(segmentation, verb=hemaml.run, **more):
 
 
 @pytest.mark.slow
-def test_the_model_that_is_served_takes_an_image_alone(segmenter):
+def test_the_model_that_is_served_takes_an_image_alone(segmenter, monkeypatch):
     run_id = segmenter(seed=1)
     by_alias, by_run = classify("models:/cells@candidate"), classify(run_id)
     assert by_alias.ending == by_run.ending == "finished"
@@ -61,7 +61,7 @@ def test_the_model_that_is_served_takes_an_image_alone(segmenter):
     assert f"**Builds on** models:/cells/1, which has learned from {len(learned)} images" in note
     assert learned < tracker.trained_on(f"runs:/{by_alias.run_id}"), "its own images as well"
 
-    mlflow.set_tracking_uri(tracking_uri())
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_uri())
     served = mlflow.pyfunc.load_model(record.tags["model"])
     images = read_dataset({**TYPES, "seed": 7, "size": 40}).images[:3]
     found = np.stack(served.predict(list(images)))

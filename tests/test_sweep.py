@@ -580,7 +580,7 @@ def test_the_winner_is_a_servable_model_that_needs_no_pickle(stub, monkeypatch):
     result = hemaml.sweep(plan())
     run = tracker()._client.get_run(result.run_id)
     uri = f"models:/{run.outputs.model_outputs[0].model_id}"
-    mlflow.set_tracking_uri(settings.tracking_uri())
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", settings.tracking_uri())
     served = mlflow.pyfunc.load_model(uri)
     (one,) = served.predict(np.zeros((1, 20, 11, 3), dtype=np.uint8))  # any size
     assert one.shape == (2,)
