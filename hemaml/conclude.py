@@ -24,8 +24,6 @@ COMPARED = 3
 """Trials that a ready-made comparison puts side by side."""
 PICTURED = "pictured"
 """Tag of a trial whose model has its pictures."""
-UNCONFIRMED = "unconfirmed"
-"""Tag of a sweep: how many seeds of its winner did not finish, where any did not."""
 SAME_FOR_ALL_SEEDS = ("best_step", "model_bytes", "params_total", "params_trainable")
 
 
@@ -63,7 +61,7 @@ def confirm(job: Job, run: Run, course: Course) -> list[Record]:
     finished = [outcome for outcome in outcomes if outcome.ending == "finished"]
     missing = num - len(finished)
     told = f"{missing} of {num} seeds did not finish" if missing else ""
-    run.set_tags({UNCONFIRMED: told})
+    run.set_tags({"unconfirmed": told})
     used = {outcome.run_id for outcome in outcomes}
     for record in job.tracker.find({"kind": "confirm"}, parent=run.id):
         if record.id not in used:  # of a winner that a resumed search has beaten

@@ -165,12 +165,12 @@ class Training:
         ]
 
     def _fit(self) -> None:
-        # A fold whose fit ends with a validation could not go on from it, while the others could:
-        # so the states of several are kept once all fits have gone on.
         seed_everything(self.seed)
         logged, before = self._last_logged(), self.seconds
         started = self.saved = time.monotonic()
         turns = self._turns(self.checkpoint.states if self.checkpoint else None)
+        # A fold whose fit ends with a validation could not go on from it, while the others could:
+        # so the states of several are kept once all fits have gone on.
         held: Checkpoint | None = None
         while turn := next(turns, None):
             steps, whole = turn

@@ -150,8 +150,7 @@ def test_a_reloaded_model_gives_the_map_of_the_live_one(recorded, name):
     result, live = recorded(name, START)
     images = [tissue(seed)[0] for seed in range(3)]
     expected = list(explained(live, images))
-    named = ("models:/cells@candidate", "models:/cells/1") if name == "leukemia.resnet18" else ()
-    for uri in (*named, result.run_id):
+    for uri in ("models:/cells@candidate", "models:/cells/1", result.run_id):
         for one, other in zip(explained(open_model(uri).model, images), expected, strict=True):
             assert other.heat.std() > 0.05, "a map to compare with"
             np.testing.assert_allclose(one.heat, other.heat, atol=1e-5)
