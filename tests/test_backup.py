@@ -176,6 +176,8 @@ def test_a_store_in_use_is_replaced_only_if_told_and_after_a_backup_of_it(kept, 
     run = tracker().start("two", {"kind": "run"})
     run.log_text("text", "later.txt")
     run.end("FINISHED")
+    stranger = workplace / "mlruns" / "artifacts" / "stub" / "of_no_run.txt"
+    stranger.write_text("text")
 
     def names():
         with closing(sqlite3.connect(workplace / "mlruns" / "mlflow.db")) as connection:
@@ -190,7 +192,8 @@ def test_a_store_in_use_is_replaced_only_if_told_and_after_a_backup_of_it(kept, 
         )  # fmt: skip
     assert done[0].returncode == 1 and "--replace" in done[0].stderr
     assert "a process has" in done[2].stderr, "this process has the store open"
-    assert names() == {"one", "two"}
+    assert names() == {"one", "two"} and stranger.exists()
+    stranger.unlink()
     run._client._tracking_client.store.engine.dispose()
     shutil.rmtree(workplace / "before")
     restore(kept, replace=workplace / "before")

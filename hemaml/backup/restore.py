@@ -152,6 +152,8 @@ def _keep(stores: Stores, folder: Path, kept: str | None, *, artifacts: bool) ->
     elif any(database.counts() for database in stores.databases):
         backup(folder, kept=kept, artifacts=artifacts)
         owned = read_owners(folder) if artifacts else []
+        if isinstance(stores.record, SqliteFile):
+            stores.record.check_alone()  # before any file is moved
     if artifacts and stores.folder is not None:
         here, place = Artifacts(""), stores.folder / ARTIFACTS
         folders = {here.local(owner.location) for owner in owned}
