@@ -22,7 +22,7 @@ Losses = Tensor | Mapping[str, Tensor]
 DENORMAL = 5e-324
 """The smallest number above 0, unless such numbers count as 0."""
 Precision = Literal["float32", "bfloat16", "float16"]
-"""What a GPU multiplies in; weights, and all on the CPU, are float32."""
+"""What training multiplies in; weights, and predictions, are float32."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ def fit_network(
         generators: All that `batches` and `loss` draw from, by name; part of the state.
         max_norm: Gradients are scaled down to this norm, None leaves them.
         patience: Ends the fit early; None never does.
-        precision: Of `loss` on a GPU; ignored on the CPU. Losses are scaled where it is float16.
+        precision: Of `loss`, on any device. Losses are scaled where it is float16.
 
     Yields:
         Steps whose metrics are those of `validate`, `train/loss` and `train/<part>` (means over the
@@ -137,8 +137,8 @@ class _Run:
 
     def __post_init__(self) -> None:
         self.lrs = [float(group["lr"]) for group in self.optimiser.param_groups]
-        scaled = bool(self._cuda) and self.precision == "float16"
-        self.scaler = torch.amp.GradScaler(enabled=scaled)
+        scaled = self.precision == "float16"
+        self.scaler = torch.amp.GradScaler(self._device.type, enabled=scaled)
         with self._forked():
             torch.manual_seed(self.context.seed)
             self.randomness = self._global_randomness()
@@ -207,7 +207,7 @@ class _Run:
         self.randomness |= {name: value.cpu() for name, value in state["randomness"].items()}
         self.epoch, self.batch, self.steps = state["epoch"], state["batch"], state["steps"]
         self.best, self.stale = state["best"], state["stale"]
-        if state["scaler"]:  # empty where the state is of a CPU
+        if state["scaler"]:  # empty unless the precision is float16
             self.scaler.load_state_dict(state["scaler"])
 
     def _update(self, loss: Tensor) -> None:
@@ -225,9 +225,9 @@ class _Run:
         self.batch += 1
 
     def _autocast(self) -> AbstractContextManager[Any]:
-        if self.precision == "float32" or not self._cuda:
+        if self.precision == "float32":
             return nullcontext()
-        return torch.autocast("cuda", dtype=getattr(torch, self.precision))
+        return torch.autocast(self._device.type, dtype=getattr(torch, self.precision))
 
     @contextmanager
     def _own_randomness(self) -> Iterator[None]:
@@ -248,9 +248,12 @@ class _Run:
         return states
 
     @property
+    def _device(self) -> torch.device:
+        return torch.device(self.context.device)
+
+    @property
     def _cuda(self) -> list[torch.device]:
-        device = torch.device(self.context.device)
-        return [device] if device.type == "cuda" else []
+        return [self._device] if self._device.type == "cuda" else []
 
 
 @contextmanager

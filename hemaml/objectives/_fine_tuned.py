@@ -80,7 +80,8 @@ class FineTuning(Frozen):
         default="one_cycle", description="How the rates change from batch to batch."
     )
     precision: Precision = Field(
-        default="float32", description="What a GPU trains in; the CPU takes float32 always."
+        default="float32",
+        description="What training multiplies in; bfloat16 is faster where the hardware has it.",
     )
     cache_boundary: bool = Field(
         default=True, description="Outputs of frozen blocks are kept where nothing augments."

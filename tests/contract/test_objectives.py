@@ -70,6 +70,23 @@ def fitted(name, index):
     return steps, states, predictions
 
 
+@pytest.mark.parametrize(
+    "name",
+    [name for name in objective_names() if "precision" in load_objective(name).params.model_fields],
+)
+def test_a_network_trains_in_less_precision(name):
+    """On the CPU too, where operations that lack bfloat16 would raise."""
+    objective, params = open_case(name, 0)
+    fold = fold_of(objective.task.name)
+    lower = params.model_copy(update={"precision": "bfloat16", "epochs": 1})
+    losses = [
+        next(objective.fit(each, fold, Context(seed=0))).metrics["train/loss"]
+        for each in (lower, lower, params.model_copy(update={"epochs": 1}))
+    ]
+    assert losses[0] == losses[1] != losses[2]
+    assert losses[0] == pytest.approx(losses[2], rel=0.1)
+
+
 @pytest.mark.parametrize("name", objective_names())
 def test_an_objective_stands_where_its_name_says(name):
     objective = load_objective(name)

@@ -210,18 +210,13 @@ def test_a_resumed_fit_ends_early_where_it_would_have(stop):
     assert [step.index for step in second.steps] == list(range(stop, 4))
 
 
-@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
-def test_less_precision_changes_nothing_on_the_cpu(precision):
-    plain, lower = Fit(), Fit(precision=precision)
-    list(plain.steps)
-    list(lower.steps)
-    assert lower.losses == plain.losses
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
-def test_a_gpu_multiplies_in_the_precision_and_keeps_the_scale_of_losses(precision):
-    network = nn.Linear(4, 1).cuda()
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=needs_gpu)])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+def test_it_multiplies_in_the_precision_and_keeps_the_scale_of_losses(device, precision):
+    network = nn.Linear(4, 1).to(device)
     seen = []
 
     def loss(x):
@@ -233,12 +228,12 @@ def test_a_gpu_multiplies_in_the_precision_and_keeps_the_scale_of_losses(precisi
         return fit_network(
             network,
             torch.optim.Adam(network.parameters()),
-            batches=lambda epoch: [torch.ones(2, 4, device="cuda")] * 3,
+            batches=lambda epoch: [torch.ones(2, 4, device=device)] * 3,
             loss=loss,
             validate=lambda: {"score": 0.0},
             model=None,
             epochs=2,
-            context=Context(device="cuda", state=state),
+            context=Context(device=device, state=state),
             precision=precision,
         )
 

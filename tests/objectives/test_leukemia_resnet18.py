@@ -185,9 +185,9 @@ def test_each_parameter_of_training_matters(fold):
         {"lr": 1e-2}, {"lr_backbone": 1.0}, {"batch_size": 8}, {"weight_decay": 0.9},
         {"label_smoothing": 0.2}, {"dropout": 0.5}, {"unfrozen_blocks": 0}, {"size": 40},
         {"flip": True}, {"rotation": 10}, {"jitter": 0.2}, {"schedule": "constant"},
+        {"precision": "bfloat16"},
     ):  # fmt: skip
         assert losses(params(**{**still, **change}), fold) != usual, change
-    assert losses(params(**still, precision="bfloat16"), fold) == usual
 
 
 def test_patience_ends_the_fit(fold):

@@ -35,6 +35,7 @@ objective = fine_tuning(
             "batch_size": 4,
             "tiles": 2,
             "stain": 0.05,
+            "precision": "bfloat16",
         },
         {"weights": "none", "size": 32, "epochs": 1, "batch_size": 4, **_table_1.NONE},
     ),

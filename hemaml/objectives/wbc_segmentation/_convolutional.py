@@ -77,7 +77,8 @@ class ConvolutionalParams(Frozen, ABC):
     validate_every: int = Field(default=4, ge=1, le=10_000, description="Epochs per validation.")
     weight_decay: float = Field(default=0, ge=0, le=1, description="Adam's L2 penalty.")
     precision: Precision = Field(
-        default="float32", description="What a GPU trains in; the CPU takes float32 always."
+        default="float32",
+        description="What training multiplies in; bfloat16 is faster where the hardware has it.",
     )
 
     @abstractmethod

@@ -63,6 +63,13 @@ objective = objective_of(
     UnetModel,
     examples=(
         {"width": 1 / 32, "epochs": 2, "validate_every": 1, "batch_size": 4},
-        {"width": 1 / 32, "epochs": 2, "cross_entropy": 1, "augment": False, "clean_up": False},
+        {
+            "width": 1 / 32,
+            "epochs": 2,
+            "cross_entropy": 1,
+            "augment": False,
+            "clean_up": False,
+            "precision": "bfloat16",
+        },
     ),
 )

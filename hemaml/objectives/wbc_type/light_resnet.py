@@ -96,7 +96,8 @@ class Params(SegmentationParams):
         default=True, description="A prediction is the mean over all flips and quarter turns."
     )
     precision: Precision = Field(
-        default="float32", description="What a GPU trains in; the CPU takes float32 always."
+        default="float32",
+        description="What training multiplies in; bfloat16 is faster where the hardware has it.",
     )
 
     @property
