@@ -15,7 +15,7 @@ from hemaml.engines.workers import evaluate_all
 from hemaml.job import Job
 from hemaml.notes import sweep_note
 from hemaml.overview import sweep_pages
-from hemaml.record import log_model_pictures, log_pictures
+from hemaml.record import log_model_pictures, log_pictures, mean_metrics
 from hemaml.tracking.mlflow_tracker import MlflowTracker
 from hemaml.tracking.views import compare_page
 from hemaml.trial import run_trial
@@ -84,8 +84,7 @@ def conclude(
     log_pictures(run, study_figures(study, job.plan), "figures")
     if job.plan.experiment.sweep.keep_models:
         _picture_trials(job, trials)
-    spread = {f"{name}_std": d for name, (_, d) in confirmed.items() if _varies(name)}
-    run.log_metrics({name: mean for name, (mean, _) in confirmed.items()} | spread)
+    run.log_metrics({n: v for n, v in mean_metrics(confirmed).items() if not _says_nothing(n)})
     best: dict[str, object] = {}
     point = told_values(course)
     if winner is not None:  # tags, since a resumed sweep may find a better one
@@ -112,6 +111,7 @@ def _picture_trials(job: Job, trials: Sequence[Searched]) -> None:
         run.set_tags({PICTURED: "true"})
 
 
-def _varies(name: str) -> bool:
-    """Whether a deviation over seeds says something; that of an interval's end does not."""
-    return name not in SAME_FOR_ALL_SEEDS and not name.startswith("ci/")
+def _says_nothing(name: str) -> bool:
+    """Whether it is the deviation over seeds of a size or of an interval's end."""
+    of = name.removesuffix("_std")
+    return of != name and (of in SAME_FOR_ALL_SEEDS or of.startswith("ci/"))

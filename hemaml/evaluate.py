@@ -56,6 +56,7 @@ from hemaml.record import (
     log_inputs,
     log_pictures,
     mean_and_deviation,
+    mean_metrics,
     open_job,
     page,
     reconcile,
@@ -220,8 +221,7 @@ def _found(job: Job, run_id: str, done: Sequence[Outcome]) -> Evaluation:
 
 
 def _log(job: Job, run: Run, found: Evaluation, done: Sequence[Outcome]) -> None:
-    run.log_metrics({f"test/{name}": mean for name, (mean, _) in found.scores.items()})
-    run.log_metrics({f"test/{name}_std": spread for name, (_, spread) in found.scores.items()})
+    run.log_metrics(mean_metrics(found.scores, "test/"))
     run.log_metrics(_test_intervals(found.intervals))
     ends = interval_metrics(found.pooled_intervals)
     run.log_metrics({f"pooled/{name}": value for name, value in found.pooled.items()})

@@ -1,5 +1,6 @@
 """What runs say of themselves in the MLflow UI: descriptions in Markdown."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 from hemaml.core.markdown import markdown_table
@@ -40,8 +41,13 @@ def told(interval: tuple[float, float] | None) -> str:
 
 
 def plus_minus(mean: float, deviation: float) -> str:
-    """As in `0.9523 ± 0.0018`."""
-    return f"{mean:.4f} ± {deviation:.4f}"
+    """As in `0.9523 ± 0.0018`; the mean alone where there is no deviation."""
+    return f"{mean:.4f}" + ("" if math.isnan(deviation) else f" ± {deviation:.4f}")
+
+
+def counted(num: int, what: str) -> str:
+    """As in `1 split` and `5 splits`."""
+    return f"{num} {what}" if num == 1 else f"{num} {what}s"
 
 
 def point_text(point: Mapping[str, object]) -> str:
@@ -106,17 +112,15 @@ def evaluation_note(
         how += " others, for validation"
     else:
         shares = f"{1 - split.outer_val - split.test:.0%} train, {split.outer_val:.0%} validation"
-        how = f"{num} random splits into {shares} and {split.test:.0%} test"
+        how = f"{counted(num, 'random split')} into {shares} and {split.test:.0%} test"
     goal = job.plan.goals[0].metric
     beside = f"; the paper has {experiment.paper[goal]}" if goal in experiment.paper else ""
     ordered = dict.fromkeys([goal, *experiment.paper, *sorted(scores, key=lambda n: ("/" in n, n))])
     shown = {name: scores[name] for name in ordered if name in scores}
     lines = [f"**Question.** {experiment.question}", ""]
     if goal in scores:
-        lines += [
-            f"**Answer.** {goal} {plus_minus(*scores[goal])} on {num} test parts{beside}.",
-            "",
-        ]
+        answer = f"{goal} {plus_minus(*scores[goal])} on {counted(num, 'test part')}"
+        lines += [f"**Answer.** {answer}{beside}.", ""]
     protocol = f"**Protocol.** {how}; each test part scored once."
     if goal in pooled:
         protocol += f" Of all test predictions together, {goal} is {pooled[goal]:.4f}."

@@ -5,6 +5,7 @@ It is made anew of the record whenever a sweep, an evaluation or a promotion beg
 """
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from hemaml.core import settings
 from hemaml.core.errors import StoreError
 from hemaml.core.markdown import markdown_table
 from hemaml.core.tracker import Record, Tracker
-from hemaml.notes import plus_minus, point_text
+from hemaml.notes import counted, plus_minus, point_text
 from hemaml.record import trackers
 from hemaml.tracking.mlflow_tracker import MlflowTracker
 from hemaml.tracking.registry import CHAMPION, Registry, Version
@@ -122,10 +123,10 @@ def _question(tracker: MlflowTracker, run: Record) -> tuple[str, ...]:
         place, metric, where = tags["view"], goal, "on validation"
     else:
         winner, place, metric = "as given", run_page(tracker, run.id), f"test/{goal}"
-        where = f"on {tags['splits']} test parts"
+        where = f"on {counted(int(tags['splits']), 'test part')}"
     answer = tags.get("outcome", run.status.lower()).replace("_", " ")
     if metric in run.metrics:
-        spread = run.metrics.get(f"{metric}_std", 0.0)
+        spread = run.metrics.get(f"{metric}_std", math.nan)
         state = "" if answer == "finished" else f" ({answer})"
         answer = f"{goal} {plus_minus(run.metrics[metric], spread)} {where}{state}"
     return question, answer, paper, winner, f"[{run.name}]({place})"

@@ -1,6 +1,7 @@
 """What the verbs share: a job on the stores in use, and how results are written and found again."""
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -133,7 +134,7 @@ def summary(record: Record) -> dict[str, float]:
 
 
 def mean_and_deviation(rows: Sequence[Mapping[str, float]]) -> dict[str, tuple[float, float]]:
-    """Metric to mean and sample standard deviation (0 for one row) over the rows that define it.
+    """Metric to mean and sample standard deviation (NaN for one row) over the rows that define it.
 
     A score may be undefined for a part: recall without an image of the class, AUC with one class.
     """
@@ -143,9 +144,16 @@ def mean_and_deviation(rows: Sequence[Mapping[str, float]]) -> dict[str, tuple[f
             if value == value:
                 columns.setdefault(name, []).append(value)
     return {
-        name: (fmean(values), stdev(values) if len(values) > 1 else 0.0)
+        name: (fmean(values), stdev(values) if len(values) > 1 else math.nan)
         for name, values in sorted(columns.items())
     }
+
+
+def mean_metrics(scores: Mapping[str, tuple[float, float]], prefix: str = "") -> dict[str, float]:
+    """What a run logs of means and deviations: `dice`, and `dice_std` where there is one."""
+    means = {f"{prefix}{name}": mean for name, (mean, _) in scores.items()}
+    spread = {f"{prefix}{n}_std": d for n, (_, d) in scores.items() if not math.isnan(d)}
+    return means | spread
 
 
 def log_pictures(run: Run, drawn: Sequence[Picture], folder: str) -> None:

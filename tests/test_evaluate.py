@@ -48,6 +48,17 @@ def test_another_number_than_that_of_official_folds_is_refused_before_any_run(pl
         hemaml.evaluate(plan(folds="official"), splits=4)
 
 
+def test_one_split_has_no_deviation_rather_than_one_of_zero(plan, capsys):
+    result = hemaml.evaluate(plan(test=0.2), splits=1)
+    record = record_of(result)
+    assert "test/score" in record.metrics and "test/score_std" not in record.metrics
+    mean, deviation = result.scores["score"]
+    assert np.isnan(deviation)
+    assert f"score {mean:.4f} on 1 test part;" in record.tags["mlflow.note.content"]
+    print_scores("One", result.scores, {})
+    assert "nan" not in capsys.readouterr().out
+
+
 def test_an_image_split_on_data_with_patients_says_that_it_leaks(plan):
     result = hemaml.evaluate(plan(group="none", test=0.2), splits=2)
     tags = record_of(result).tags

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from hemaml.cli.arguments import Sets
-from hemaml.cli.show import figure, headline, print_table
+from hemaml.cli.show import headline, print_table
 
 app = typer.Typer()
 
@@ -99,7 +99,7 @@ def transfer(
     rows = [
         [
             name,
-            plus_minus(*pair) if found.num_models > 1 else figure(pair[0]),
+            plus_minus(*pair),
             told(found.intervals.get(name)),
             _known(found, name),
         ]
@@ -122,5 +122,4 @@ def _known(found: Any, name: str) -> str:
 
     if name not in found.source_scores:
         return ""
-    pair = found.source_scores[name]
-    return plus_minus(*pair) if found.num_models > 1 else figure(pair[0])
+    return plus_minus(*found.source_scores[name])

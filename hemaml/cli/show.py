@@ -60,7 +60,9 @@ def headline(metrics: Any) -> dict[str, Any]:
 
 
 def figure(value: float) -> str:
-    """A score with four decimals, a count or a size without any."""
+    """A score with four decimals, a count or a size without any; nothing of what is undefined."""
+    if value != value:
+        return ""
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4f}"
 
 

@@ -8,6 +8,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, get_args
 
 from hemaml.data.splits import KIND_IN_WORDS, SplitKind
+from hemaml.notes import counted
 from hemaml.report.figures import bubbles, history, learning_curves, trade_off
 from hemaml.report.gather import Swept
 from hemaml.report.parameters import contours, importance, parallel_coordinates, slices
@@ -252,7 +253,7 @@ def _facts(sweep: Swept) -> str:
 def _printed_at(groups: Sequence[Group]) -> str:
     num = sum(len(group.sweeps) for group in groups)
     when = time.strftime("%Y-%m-%d %H:%M")
-    return f'<p class="muted">{num} sweep{"s" if num > 1 else ""}, as recorded on {when}.</p>'
+    return f'<p class="muted">{counted(num, "sweep")}, as recorded on {when}.</p>'
 
 
 def asset(name: str) -> str:

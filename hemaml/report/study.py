@@ -15,8 +15,9 @@ from hemaml.core.documents import validated
 from hemaml.core.experiment import SEED
 from hemaml.core.space import Dimension, Scalar
 from hemaml.core.study import StudyFigure
+from hemaml.notes import plus_minus
 from hemaml.report.gather import Swept, Trial
-from hemaml.report.tables import SIZES, Table, of_sweep, score
+from hemaml.report.tables import SIZES, Table, of_sweep
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,7 @@ class Mark:
         series: In words, the values that make its line.
         x: Its value of the parameter or number on the x-axis, the mean over seeds.
         y: Mean over seeds.
-        spread: Their standard deviation; 0 for one.
+        spread: Their standard deviation; NaN for one.
         size: Mean of what a bubble's size shows, NaN where it shows nothing.
         num: Seeds.
     """
@@ -165,7 +166,7 @@ def _mark(sweep: Swept, figure: StudyFigure, y: str, trials: Sequence[Trial]) ->
         return
     if isinstance(x, float) and not math.isfinite(x):
         return
-    spread = stdev(values) if len(values) > 1 else 0.0
+    spread = stdev(values) if len(values) > 1 else math.nan
     yield Mark(_line(figure, trials[0]), x, fmean(values), spread, size, len(values))
 
 
@@ -227,7 +228,7 @@ def study_table(study: Study) -> Table:
         [
             *([mark.series] if study.figure.by else []),
             _at(study, mark.x),
-            score(mark.y) + (f" ± {score(mark.spread)}" if mark.num > 1 else ""),
+            plus_minus(mark.y, mark.spread),
             *(_count(mark.size) for _ in sized),
             str(mark.num),
         ]

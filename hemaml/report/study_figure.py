@@ -8,6 +8,7 @@ import numpy as np
 
 from hemaml.core.types import Float64Array
 from hemaml.explain.canvas import INK, MUTED, RULE, axes_at, new_page, to_png, write
+from hemaml.notes import counted, plus_minus
 from hemaml.report.figures import BLUE, GREEN, GREY, ORANGE, diameters, new_figure, scatter
 from hemaml.report.study import Mark, Study
 from hemaml.report.tables import number
@@ -82,10 +83,10 @@ def _told(study: Study, mark: Mark) -> str:
     """What is shown of a mark under the pointer."""
     lines = [mark.series] if mark.series else []
     lines.append(f"{study.word(study.figure.x)}: {number(mark.x)}")
-    lines.append(f"{study.word(study.y)}: {mark.y:.4f} ± {mark.spread:.4f}")
+    lines.append(f"{study.word(study.y)}: {plus_minus(mark.y, mark.spread)}")
     if study.figure.size:
         lines.append(f"{study.word(study.figure.size)}: {number(mark.size)}")
-    return "<br>".join([*lines, f"{mark.num} trial{'s' if mark.num > 1 else ''}"])
+    return "<br>".join([*lines, counted(mark.num, "trial")])
 
 
 def _add_line(page: "Figure", study: Study, index: int, name: str, sizes: list[float]) -> None:

@@ -2,12 +2,14 @@
 
 import csv
 import io
+import math
 import time
 from collections.abc import Mapping, Sequence
 from html import escape
 
 from hemaml.core.markdown import markdown_table
 from hemaml.data.splits import KIND_IN_WORDS
+from hemaml.notes import counted, plus_minus
 from hemaml.report.page import asset
 from hemaml.report.tables import DASH
 from hemaml.reproduce.result import Measured
@@ -37,7 +39,7 @@ def marks(row: Measured, notes: Sequence[str]) -> str:
 
 def parts(row: Measured) -> str:
     """Over what a mean is, as `5 splits` or `2 seeds x 5 splits`."""
-    splits = f"{row.splits} split{'s' if row.splits != 1 else ''}"
+    splits = counted(row.splits, "split")
     return splits if row.seeds == 1 else f"{row.seeds} seeds x {splits}"
 
 
@@ -51,8 +53,7 @@ def our_text(row: Measured, metric: str) -> str:
     if metric not in row.scores:
         return DASH
     mean, deviation = row.scores[metric]
-    spread = "" if metric == SIZE else f" ± {_number(metric, deviation)}"
-    return f"{_number(metric, mean)}{spread}"
+    return _number(metric, mean) if metric == SIZE else plus_minus(mean, deviation)
 
 
 def difference_text(row: Measured, metric: str) -> str:
@@ -117,13 +118,14 @@ def as_csv(table: PaperTable, rows: Sequence[Measured]) -> str:
                      "seeds", "split", "differences", "reason"])  # fmt: skip
     for row in rows:
         for metric in table.metrics:
+            ours = row.scores.get(metric, (math.nan, math.nan))
             low, high = row.intervals.get(metric, ("", ""))
             writer.writerow(
                 [
                     row.key,
                     metric,
                     row.paper.get(metric, ""),
-                    *row.scores.get(metric, ("", "")),
+                    *("" if math.isnan(value) else value for value in ours),
                     low,
                     high,
                     row.splits or "",

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from hemaml.data.splits import SplitKind
 from hemaml.ops.resampling import Interval
+from hemaml.record import mean_metrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +47,5 @@ class Measured:
     def metrics(self, names: Sequence[str]) -> dict[str, float]:
         """What its run logs of the named metrics, as `smgnn/dice`, `_std`, `_paper`."""
         logged = {f"{self.key}/{n}_paper": self.paper[n] for n in names if n in self.paper}
-        for name in names:
-            if name in self.scores:
-                mean, deviation = self.scores[name]
-                logged |= {f"{self.key}/{name}": mean, f"{self.key}/{name}_std": deviation}
-        return logged
+        ours = {name: self.scores[name] for name in names if name in self.scores}
+        return logged | mean_metrics(ours, f"{self.key}/")

