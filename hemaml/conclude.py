@@ -65,7 +65,7 @@ def confirm(job: Job, run: Run, course: Course) -> list[Record]:
     used = {outcome.run_id for outcome in outcomes}
     for record in job.tracker.find({"kind": "confirm"}, parent=run.id):
         if record.id not in used:  # of a winner that a resumed search has beaten
-            job.tracker.annotate(record.id, {"kind": "superseded"})
+            job.tracker.amend(record.id).set_tags({"kind": "superseded"})
     return [job.tracker.get(outcome.run_id) for outcome in finished]
 
 

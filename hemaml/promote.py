@@ -164,7 +164,7 @@ def promote(
     told = {"event": "promotion", "model": name, "version": chosen.number, "alias": alias}
     failed = [check.rule for check in verdict.failed]
     event = {**told, "outcome": outcome, "failed": failed, "reason": force or "", "link": link}
-    tracker.annotate(entry.id, {"notified": notify(event)})
+    tracker.amend(entry.id).set_tags({"notified": notify(event)})
     return found
 
 
@@ -380,5 +380,5 @@ def rollback(name: str, *, reason: str) -> Version:
     refresh(tracker)
     before = None if champion is None else champion.number
     event = {"event": "rollback", "model": name, "version": previous.number, "before": before}
-    tracker.annotate(entry.id, {"notified": notify({**event, "reason": reason})})
+    tracker.amend(entry.id).set_tags({"notified": notify({**event, "reason": reason})})
     return previous

@@ -156,7 +156,7 @@ def register(tracker: MlflowTracker, run_id: str, name: str) -> Version:
     uri = tracker.register(run_id, model, name, tags)
     version = registry.version(name, int(uri.rpartition("/")[2]))
     registry.describe(version, model_card(uri, record, stored_plan(record).experiment, params))
-    tracker.annotate(run_id, {REGISTERED_AS: uri})
+    tracker.amend(run_id).set_tags({REGISTERED_AS: uri})
     return version
 
 

@@ -181,7 +181,7 @@ class OpenSweep:
             raise
         outcome = "finished" if result.best else "no_winner"
         found = {"outcome": outcome, "best": result.best, "link": result.link}
-        self.job.tracker.annotate(run.id, {"notified": notify({**self._told(), **found})})
+        self.job.tracker.amend(run.id).set_tags({"notified": notify({**self._told(), **found})})
         return result
 
     def _told(self) -> dict[str, object]:

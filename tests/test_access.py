@@ -197,8 +197,8 @@ def test_a_reader_who_writes_is_refused(stack, swept, acting):
     assert tracker.read_text(run.id, "split.json")
     for write in (
         lambda: tracker.start("mine", {"kind": "run"}),
-        lambda: tracker.annotate(run.id, {"outcome": "better"}),
-        lambda: tracker.add_text(run.id, "no", "split.json"),
+        lambda: tracker.amend(run.id).set_tags({"outcome": "better"}),
+        lambda: tracker.amend(run.id).log_text("no", "split.json"),
         lambda: MlflowTracker(uri, "a_task_of_my_own"),
         lambda: access.add_user("eve", password("eve"), "promoter"),
     ):

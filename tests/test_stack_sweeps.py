@@ -223,7 +223,7 @@ def test_sweeps_of_both_engines_lose_nothing_where_the_servers_are_killed(
 def test_a_backup_of_what_is_on_s3_brings_it_back_there(administrator, s3, tmp_path):
     tracker = MlflowTracker(os.environ["MLFLOW_TRACKING_URI"], "stub")
     run = tracker.start("kept", {"kind": "run"})
-    tracker.add_text(run.id, "of the backup", "split.json")
+    tracker.amend(run.id).log_text("of the backup", "split.json")
     run.end("FINISHED")
     reached = {"MLFLOW_S3_ENDPOINT_URL": s3.address, **AMAZON}
     direct = ("--artifacts", f"s3://{BUCKET}/artifacts")

@@ -92,9 +92,6 @@ class Tracker(Protocol):
     def amend(self, run_id: str) -> Run:
         """Adds to a run, whether or not it has ended; its status stays, and when it ended."""
 
-    def annotate(self, run_id: str, tags: Mapping[str, object]) -> None:
-        """Sets tags of a run, whether or not it has ended; its status stays."""
-
     def get(self, run_id: str) -> Record:
         """The run as stored."""
 

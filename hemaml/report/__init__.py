@@ -98,7 +98,7 @@ def push_report(record: Record) -> None:
 
 def push(sweep: Swept, page: str) -> None:
     """Stores a page as an artifact of a sweep's run."""
-    sweep.tracker.add_text(sweep.record.id, page, FILE)
+    sweep.tracker.amend(sweep.record.id).log_text(page, FILE)
 
 
 def _chosen(names: Sequence[str]) -> list[Record]:

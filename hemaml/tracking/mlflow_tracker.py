@@ -121,14 +121,6 @@ class MlflowTracker:
         """Adds to a run, whether or not it has ended; its status stays, and when it ended."""
         return MlflowRun(self._client, self.uri, run_id)
 
-    def annotate(self, run_id: str, tags: Mapping[str, object]) -> None:
-        """Sets tags of a run as `amend` does."""
-        self.amend(run_id).set_tags(tags)
-
-    def add_text(self, run_id: str, text: str, path: str) -> None:
-        """Stores a text file of a run as `amend` does."""
-        self.amend(run_id).log_text(text, path)
-
     def get(self, run_id: str) -> Record:
         """The run as stored."""
         with store_errors(self.uri):

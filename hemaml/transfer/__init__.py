@@ -261,7 +261,7 @@ def _tell_model(source: Source, target: Dataset, result: Transfer) -> None:
     tracker, primary = source.tracker, source.objective.task.primary
     slug = re.sub(r"[^\w.-]", "_", target.name)
     tag = {f"transfer.{slug}": f"{primary} {result.scores[primary][0]:.4f}, run {result.run_id}"}
-    tracker.annotate(source.about.id, tag)
+    tracker.amend(source.about.id).set_tags(tag)
     if source.version is not None:
         Registry(tracker.uri).set_tags(source.version, tag)
     with suppress(KeyError):  # splits keep their weights, and log no model that serves
