@@ -28,6 +28,7 @@ MAGIC = {
 KINDS = "PNG, JPEG, BMP or TIFF file"
 DAMAGED = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 """What Pillow raises for a file that is no whole picture."""
+LARGEST_OF_8_BITS, LARGEST_OF_12_BITS = 255, 4095
 CRAFTED = (*DAMAGED, struct.error, ArithmeticError, LookupError, TypeError, EOFError)
 """What it raises besides, deep in its plugins, for headers that contradict themselves."""
 
@@ -35,24 +36,22 @@ CRAFTED = (*DAMAGED, struct.error, ArithmeticError, LookupError, TypeError, EOFE
 def decode_image(source: Path | bytes, *, name: str = "") -> UInt8Array:
     """An image file as H x W x 3, uint8, RGB, whatever its mode.
 
-    Of 16-bit values the high byte is kept, so that 65535 becomes 255; 32-bit values up to 255 stay
-    as they are. Transparent pixels are laid
-    over white, the colour of an empty smear. Of several frames the first is taken.
+    Of 16-bit values the high byte is kept, so that 65535 becomes 255; those of 8 bits stay as they
+    are. Transparent pixels are laid over white, the colour of an empty smear. Of several frames the
+    first is taken.
 
     Args:
         source: The file, or its content.
         name: How messages call it; default: its path.
 
     Raises:
-        BadFile: Missing, truncated, no picture, too large, or with pixels that are no integers.
+        BadFile: Missing, truncated, no picture, too large, or with pixels that are no integers of 8
+            or 16 bits; those of a camera of 10 or 12 bits would become black.
     """
     name = name or (str(source) if isinstance(source, Path) else "the picture")
     with _opened(source, name) as image:
         if image.mode.startswith(("I", "F")):
-            grey_HW = _grey_values(image, name)
-            if image.mode != "I" or grey_HW.max() > 255:  # else 8 bits, kept in 32
-                grey_HW = grey_HW >> 8
-            return np.repeat(grey_HW.astype(np.uint8)[:, :, None], 3, axis=2)
+            return np.repeat(_of_8_bits(_grey_values(image, name), name)[:, :, None], 3, axis=2)
         if image.has_transparency_data:
             white = Image.new("RGBA", image.size, "white")
             white.alpha_composite(image.convert("RGBA"))
@@ -173,6 +172,18 @@ def _grey_values(image: Image.Image, name: str) -> NDArray[Any]:
         found = f"mode {image.mode!r} has pixels from {values_HW.min()} to {values_HW.max()}"
         raise BadFile(name, "pixels must be integers of 8 or 16 bits", found, "Save it as PNG.")
     return whole
+
+
+def _of_8_bits(grey_HW: NDArray[Any], name: str) -> UInt8Array:
+    brightest = int(grey_HW.max())
+    if LARGEST_OF_8_BITS < brightest <= LARGEST_OF_12_BITS:
+        raise BadFile(
+            name,
+            "pixels must be integers of 8 or 16 bits",
+            f"its 16-bit pixels end at {brightest}, as those of a camera of 10 or 12 bits",
+            "Scale them to 0..65535, or save it with 8 bits.",
+        )
+    return (grey_HW >> 8 if brightest > LARGEST_OF_8_BITS else grey_HW).astype(np.uint8)
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from hemaml.data.decode import decode_image
 from hemaml.data.digests import FileDigests, Stamp, file_stamp
 from hemaml.data.problems import BadFile
 
-DECODE_VERSION = 2
+DECODE_VERSION = 3
 """To be raised when decoding changes, so that remembered digests are not used any more."""
 
 

@@ -13,7 +13,7 @@ from hemaml.data.decode import decode_image, decode_mask
 from hemaml.data.digests import FileDigests, file_stamp
 from hemaml.data.problems import BadFile, raise_first
 
-DECODE_VERSION = 2
+DECODE_VERSION = 3
 """To be raised when decoding changes, so that remembered digests are not used any more."""
 
 

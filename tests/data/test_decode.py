@@ -39,6 +39,21 @@ def test_sixteen_bits_keep_their_high_byte(tmp_path, save_picture):
     np.testing.assert_array_equal(image[:, :, 1], [[0, 0, 1], [128, 255, 255]])
 
 
+@pytest.mark.parametrize("brightest", [256, 1023, 4095])
+def test_values_of_ten_or_twelve_bits_are_refused_rather_than_black(
+    tmp_path, save_picture, brightest
+):
+    path = save_picture(tmp_path / "a.png", np.array([[0, brightest]], dtype=np.uint16))
+    with pytest.raises(DataError, match=f"end at {brightest}.*Scale them"):
+        decode_image(path)
+
+
+def test_values_of_eight_bits_in_sixteen_stay_as_they_are(tmp_path, save_picture):
+    grey = np.array([[0, 7, 255]], dtype=np.uint16)
+    image = decode_image(save_picture(tmp_path / "a.png", grey))
+    assert image[0, :, 0].tolist() == [0, 7, 255]
+
+
 def test_transparency_is_laid_over_white(tmp_path, save_picture):
     rgba = np.zeros((2, 2, 4), dtype=np.uint8)
     rgba[0, 0] = (10, 20, 30, 255)
