@@ -311,9 +311,8 @@ def run_split(job: Job, assigned: Assigned, report: Report) -> Outcome:
 
 def test_answers(objective: Objective, model: Model, test: Dataset) -> dict[str, Answers]:
     """What a model and its views predict for a test part, by the prefix of their scores."""
-    views = {f"{name}/": view(model) for name, view in objective.views.items()}
-    predictors = {"": model, **views}
-    return {name: Answers.of(seen, test) for name, seen in predictors.items() if seen is not None}
+    predictors = objective.predictors(model)
+    return {prefix: Answers.of(seen, test) for prefix, seen in predictors.items()}
 
 
 def score_test(

@@ -365,7 +365,11 @@ class Training:
         runs = self.fold_runs or [self.run_record]
         for number, (run, fold) in enumerate(zip(runs, self.folds, strict=True)):
             model = objective.model.load(self.folder / f"best-{number}")
-            run.log_metrics(interval_metrics(objective.task.intervals(model, fold.val)))
+            for prefix, seen in objective.predictors(model).items():
+                ends = objective.task.intervals(seen, fold.val)
+                run.log_metrics(
+                    interval_metrics({f"{prefix}{n}": pair for n, pair in ends.items()})
+                )
 
     def _log_measurements(self) -> None:
         """What the model's figures measure of it: of the first fold, whose model is kept."""

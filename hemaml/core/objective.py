@@ -134,6 +134,11 @@ class Objective:
     figures: tuple[str, ...] = ()
     examples: tuple[Mapping[str, object], ...] = ({},)
 
+    def predictors(self, model: Model) -> dict[str, Predictor]:
+        """A fitted model and those of its views that it has, by the prefix of their scores."""
+        views = {f"{name}/": view(model) for name, view in self.views.items()}
+        return {"": model} | {prefix: seen for prefix, seen in views.items() if seen is not None}
+
 
 def objective_names() -> list[str]:
     """Names of all objectives: the files below `hemaml/objectives`, as `task.model`."""

@@ -131,8 +131,8 @@ def heat_of(
     """The map of a class by another network of the same shape, seen through the model's views."""
     views = model.views(image)
     pixels = np.stack([view.pixels for view in views])
-    maps, _ = seen(network, model.normalise, pixels)
-    return merged(image, views, class_maps(network, maps, target))
+    maps, shares = seen(network, model.normalise, pixels)
+    return merged(image, views, class_maps(network, maps, target), shares[:, target])
 
 
 def randomised(

@@ -72,8 +72,9 @@ def explained(
 ) -> Iterator[Explained]:
     """Each image with the heat map of its most probable class, in order, one at a time.
 
-    The map of each view, 0 to 1, is scaled to the rectangle that the view shows; where views
-    overlap, the map is their mean, and where there is none, it is 0.
+    The map of each view is scaled to the rectangle that the view shows, and counts as much as the
+    view makes its class probable: each map by itself ends at 1, even of a tile without tissue.
+    Where views overlap, the map is their mean, and where there is none, it is 0.
 
     Args:
         model: Its network is evaluated where its weights are.
@@ -93,7 +94,9 @@ def explained(
         probabilities = of_views.mean(axis=0)
         mapped = int(probabilities.argmax()) if target is None else target
         heats = class_maps(model.network, maps, mapped, method=method, layer=layer)
-        yield Explained(image, probabilities, mapped, merged(image, views, heats))
+        yield Explained(
+            image, probabilities, mapped, merged(image, views, heats, of_views[:, mapped])
+        )
 
 
 def check_names(network: "ImageClassifier", method: str, layer: str) -> None:
@@ -184,16 +187,26 @@ def _frozen(module: "nn.Module") -> Iterator[None]:
             parameter.requires_grad_(True)
 
 
-def merged(image: UInt8Array, views: Sequence[View], heats: Float32Array) -> Float32Array:
-    """One map of an image from those of its views: H x W."""
+def merged(
+    image: UInt8Array, views: Sequence[View], heats: Float32Array, shares: Float32Array
+) -> Float32Array:
+    """One map of an image from those of its N views: H x W, its hottest place 1.
+
+    Args:
+        image: H x W x 3.
+        views: What the network saw of it.
+        heats: N maps, each from 0 to 1.
+        shares: N weights of the views.
+    """
     total = np.zeros(image.shape[:2], dtype=np.float32)
     count = np.zeros_like(total)
-    for view, heat in zip(views, heats, strict=True):
+    for view, heat, share in zip(views, heats, shares, strict=True):
         rows = slice(view.top, view.top + view.height)
         columns = slice(view.left, view.left + view.width)
-        total[rows, columns] += scaled_map(heat, view.height, view.width)
+        total[rows, columns] += share * scaled_map(heat, view.height, view.width)
         count[rows, columns] += 1
-    return np.asarray(total / np.maximum(count, 1))
+    mean = total / np.maximum(count, 1)
+    return np.asarray(mean / (mean.max() or 1))
 
 
 def scaled_map(heat: Float32Array, height: int, width: int) -> Float32Array:

@@ -7,9 +7,11 @@ cannot be measured says why, and the others go on.
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from hemaml.core import settings
 from hemaml.core.documents import canonical_json
@@ -17,7 +19,6 @@ from hemaml.core.errors import ConfigError, HemamlError, StoreError
 from hemaml.core.provenance import git_state, is_gone, this_process
 from hemaml.core.tracker import Record, Run
 from hemaml.evaluate import Evaluation, evaluate
-from hemaml.ops.resampling import Interval
 from hemaml.overview import described
 from hemaml.record import ended_on_error, mean_and_deviation
 from hemaml.reproduce.less import differences
@@ -26,6 +27,8 @@ from hemaml.reproduce.result import Measured
 from hemaml.reproduce.table import SIZE, RowPlan, TableFile, find_table, row_plans
 from hemaml.tracking.mlflow_tracker import MlflowTracker
 from hemaml.tracking.views import run_page, ui_address
+
+V = TypeVar("V")
 
 PAGE, TABLE = "table.html", "table.csv"
 """Artifacts of a table's run."""
@@ -146,15 +149,16 @@ def _measure(
         raise
     except HemamlError as error:
         return Measured(row.key, row.row.label, row.row.paper, reason=str(error))
-    each = [scores for evaluation in evaluations for scores in evaluation.splits]
+    view = row.row.view
+    each = [of_view(view, scores) for evaluation in evaluations for scores in evaluation.splits]
     size = float(row.plan.objective.size(row.plan.params({})))
     # Of several seeds, each has an interval of its own.
-    intervals: Mapping[str, Interval] = evaluations[0].intervals if seeds == 1 else {}
+    intervals = of_view(view, evaluations[0].intervals) if seeds == 1 else {}
     return Measured(
         key=row.key,
         label=row.row.label,
         paper=row.row.paper,
-        scores={**mean_and_deviation(each), SIZE: (size, 0.0)},
+        scores={**mean_and_deviation(each), SIZE: (size, math.nan)},
         intervals=intervals,
         splits=len(evaluations[0].splits),
         seeds=seeds,
@@ -162,6 +166,14 @@ def _measure(
         differences=tuple(differing),
         links=tuple(evaluation.link for evaluation in evaluations),
     )
+
+
+def of_view(view: str, scores: Mapping[str, V]) -> dict[str, V]:
+    """The scores of a view of a model under their plain names; of the model itself without one."""
+    if not view:
+        return dict(scores)
+    prefix = f"{view}/"
+    return {n.removeprefix(prefix): v for n, v in scores.items() if n.startswith(prefix)}
 
 
 def _page_file(found: TableFile) -> Path:

@@ -38,7 +38,10 @@ class Row(Frozen):
     settings: dict[str, Scalar] = Field(
         default={}, description="Parameters of the objective as the paper states them."
     )
-    paper: dict[str, float] = Field(description="Metric to the paper's figure.")
+    view: str = Field(
+        default="", description="Whose scores: of a view of the model, such as transductive."
+    )
+    paper: dict[str, float] = Field(default={}, description="Metric to the paper's figure.")
 
 
 class PaperTable(Frozen):
@@ -170,6 +173,9 @@ def row_plans(found: TableFile, keys: Sequence[str], overrides: Sequence[str]) -
         own = [*found.table.set_, *row.set_]
         intended = load_experiment(path, own, search=False)
         known = _parameters(intended)
+        if row.view and row.view not in intended.objective.views:
+            kind = f"view in {found.path.name}, row {key}"
+            raise UnknownName(kind, row.view, intended.objective.views)
         meant = {text: _for_row(text, key, found.table.rows) for text in overrides}
         fitting = {text: mine for text, mine in meant.items() if mine and _fits(mine, known)}
         used.update(fitting)

@@ -103,28 +103,36 @@ def test_a_whole_view_is_scaled_to_its_image():
     assert found.target == found.probabilities.argmax()
 
 
-def test_tiles_lie_where_they_were_cut_and_explain_one_class():
+def test_tiles_lie_where_they_were_cut_and_count_by_their_probability_of_one_class():
     model = Tissue(network(), tiles=2)
     image, _ = tissue()
     (found,) = explained(model, [image], method="gradcam")
     np.testing.assert_allclose(found.probabilities, model.predict([image])[0], atol=1e-6)
+    parts = []
     for view in model.views(image):
-        maps, _ = seen(model.network, model.normalise, np.stack([view.pixels]))
+        maps, shares = seen(model.network, model.normalise, np.stack([view.pixels]))
         (heat,) = class_maps(model.network, maps, found.target, method="gradcam")
         rows = slice(view.top, view.top + view.height)
         columns = slice(view.left, view.left + view.width)
-        expected = scaled_map(heat, view.height, view.width)
-        np.testing.assert_allclose(found.heat[rows, columns], expected, atol=1e-5)
+        expected = shares[0, found.target] * scaled_map(heat, view.height, view.width)
+        parts.append((found.heat[rows, columns], expected))
+    hottest = max(expected.max() for _, expected in parts)
+    for heat, expected in parts:
+        np.testing.assert_allclose(heat, expected / hottest, atol=1e-5)
+    assert found.heat.max() == pytest.approx(1)
 
 
 def test_overlapping_views_are_averaged_and_unseen_places_are_cold():
     image = np.zeros((4, 10, 3), np.uint8)
     views = [View(0, left, 4, 4, image[:, :4]) for left in (0, 2)]
     heat = np.linspace(0, 1, 16, dtype=np.float32).reshape(4, 4)
-    found = merged(image, views, np.stack([heat, 1 - heat]))
+    found = merged(image, views, np.stack([heat, 1 - heat]), np.array([0.8, 0.2], np.float32))
     assert (found[:, 6:] == 0).all()
-    np.testing.assert_allclose(found[:, :2], heat[:, :2], atol=1e-6)
-    np.testing.assert_allclose(found[:, 2:4], (heat[:, 2:] + 1 - heat[:, :2]) / 2, atol=1e-6)
+    mean = np.hstack([0.8 * heat[:, :2], (0.8 * heat[:, 2:] + 0.2 * (1 - heat[:, :2])) / 2])
+    hottest = max(mean.max(), 0.2 * (1 - heat[:, 2:]).max())
+    np.testing.assert_allclose(found[:, :4], mean / hottest, atol=1e-6)
+    nothing = merged(image, views, np.zeros((2, 4, 4), np.float32), np.ones(2, np.float32))
+    assert (nothing == 0).all()
 
 
 def test_unknown_names_list_the_known():

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from scipy.stats import spearmanr
 from torch.nn.functional import cross_entropy
 
 from hemaml.nn.graph_convolutions import Graph
@@ -156,6 +157,33 @@ def test_all_weights_get_gradients(conv, bank):
     labels = torch.arange(NODES) % CLASSES
     cross_entropy(logits_of(network, x, graph), labels).backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in network.parameters())
+
+
+def test_edges_rank_as_what_the_class_loses_without_each(bank):
+    """Activations as after training: no edge decides alone."""
+    x, graph = bank
+    network, draws = network_of("gcn"), torch.Generator().manual_seed(1)
+    links = links_of(x, torch.ones(1, FEATURES), graph)
+    relayed, ranks = network.relay(x, graph, network.constant(x, graph)), []
+    for _ in range(20):
+        told = type(relayed)(
+            torch.zeros_like(relayed.first),
+            torch.randn(relayed.second.shape, generator=draws),
+        )
+        query = torch.randn(1, FEATURES, generator=draws)
+
+        def log_probabilities(mask):
+            masked = Links(links.neighbours, links.degrees, mask)
+            return network.attach(query, told, masked)[1].log_softmax(dim=1)[0]  # noqa: B023
+
+        with torch.no_grad():
+            whole = log_probabilities(torch.ones(1, K))
+            chosen = int(whole.argmax())
+            without = [log_probabilities(1 - torch.eye(K)[[j]])[chosen] for j in range(K)]
+        weights = explain_edges(network, query, told, links)
+        assert weights.max() - weights.min() > 0.05
+        ranks.append(spearmanr(weights, [whole[chosen] - left for left in without]).statistic)
+    assert np.mean(ranks) > 0.6
 
 
 def test_the_edge_that_decides_is_the_one_explained(bank):

@@ -17,6 +17,7 @@ from hemaml.nn.parameters import count_parameters
 from hemaml.objectives.wbc_segmentation import gnn_only, smgnn
 from hemaml.objectives.wbc_type import _segmenters
 from hemaml.objectives.wbc_type._cells import Frame, cell_rows
+from hemaml.objectives.wbc_type._features import described
 from hemaml.objectives.wbc_type._segmenters import (
     DrawnMasks,
     TrainedSegmenter,
@@ -98,6 +99,15 @@ def test_a_view_has_colours_and_shares_of_cytoplasm_and_nucleus():
     corner[:10, :10] = 1
     view = Frame(20, "cell", 0.5).view(image, corner)
     assert (view[:5, :5, 3:] == 0).all() and (view[:10, :10, :3] == 200).all()
+
+
+def test_an_image_without_a_cell_is_not_painted_out():
+    image = np.full((40, 40, 3), 200, np.uint8)
+    nothing = np.zeros((40, 40), np.uint8)
+    view = Frame(20, "cell", 0.1).view(image, nothing)
+    assert (view[..., :3] == 200).all()
+    assert (view[..., 3] == 255).all() and (view[..., 4] == 0).all()
+    np.testing.assert_array_equal(described(image, nothing), described(image, nothing + 1))
 
 
 def test_what_is_no_cell_is_painted_out_unless_it_is_asked_for():
@@ -213,6 +223,8 @@ def test_names_of_segmenters_are_checked_before_any_training():
         Params(segmenters={"wbc_segmentation.nothing": {}})
     with pytest.raises(ValidationError, match="lrr"):
         Params(segmenters={SMGNN: {"lrr": 1}})
+    with pytest.raises(ValidationError, match=rf"segmenters\.{SMGNN}\.lr: .*equal to 1 \(got 5\)"):
+        Params(segmenters={SMGNN: {"lr": 5}})
     assert Params(segmentation="none", segmenters={"wbc_segmentation.unet": {"width": 0.25}})
 
 

@@ -13,10 +13,16 @@ from hemaml.core.cache import Cache
 from hemaml.core.rows import Rows
 from hemaml.core.types import UInt8Array
 from hemaml.data.pixels import scaled
-from hemaml.objectives.wbc_type._segmenters import CYTOPLASM, NUCLEUS, Segmenter, masks_of
+from hemaml.objectives.wbc_type._segmenters import (
+    CYTOPLASM,
+    NUCLEUS,
+    Segmenter,
+    cell_or_all,
+    masks_of,
+)
 
 COLOURS, CHANNELS = 3, 5
-VERSION = 1
+VERSION = 2
 """To be raised when squares change, so that cached ones are not used any more."""
 Around = Literal["cell", "image"]
 
@@ -53,8 +59,10 @@ class Frame:
     def view(self, image: UInt8Array, mask: UInt8Array) -> UInt8Array:
         """S x S x 5: colours, and how much of each pixel is cytoplasm and nucleus, 0 to 255.
 
-        Beyond the image its edge is repeated, and is background.
+        Beyond the image its edge is repeated, and is background. Where no cell was found, the whole
+        image counts as cytoplasm.
         """
+        mask = cell_or_all(mask)
         top, left, side = self.square(mask)
         pixels = _cut(image, top, left, side, mode="edge")
         classes = _cut(mask, top, left, side, mode="constant")

@@ -10,7 +10,8 @@
     92  texture    co-occurrence of grey levels, and local binary patterns, of both
 
 None changes much when the image is turned. Diameters are in pixels, since types differ in size, so
-images must have one magnification. A region without pixels has zeros.
+images must have one magnification. A region without pixels has zeros; an image without a cell
+counts as cytoplasm as a whole.
 
 Sources: the SMGNN paper cites nucleus shape features with an SVM (section 4.6) and names none of
 them; regions as in scikit-image's `regionprops`; colour and texture as in `hemaml.ops.texture`.
@@ -24,7 +25,13 @@ import numpy as np
 from hemaml.core.cache import Cache
 from hemaml.core.rows import Rows
 from hemaml.core.types import Float32Array, Float64Array, UInt8Array
-from hemaml.objectives.wbc_type._segmenters import CYTOPLASM, NUCLEUS, Segmenter, masks_of
+from hemaml.objectives.wbc_type._segmenters import (
+    CYTOPLASM,
+    NUCLEUS,
+    Segmenter,
+    cell_or_all,
+    masks_of,
+)
 from hemaml.ops.lab import rgb_to_lab
 from hemaml.ops.texture import (
     NUM_CO_OCCURRENCE,
@@ -38,7 +45,7 @@ from hemaml.ops.texture import (
 )
 
 Kind = Literal["all", "shape", "colour_texture"]
-VERSION = 1
+VERSION = 2
 """To be raised when features change, so that cached ones are not used any more."""
 NUM_REGION, NUM_NUCLEUS = 8, 6
 NUM_SHAPE = 2 * NUM_REGION + NUM_NUCLEUS
@@ -83,7 +90,7 @@ def feature_rows(
 
 def described(image: UInt8Array, mask: UInt8Array) -> Float32Array:
     """All features of an image of H x W x 3 with its mask of H x W; see the module."""
-    image, mask = _trimmed(image, mask)
+    image, mask = _trimmed(image, cell_or_all(mask))
     nucleus, cytoplasm = mask == NUCLEUS, mask == CYTOPLASM
     grey = to_grey(image)
     parts = nucleus, cytoplasm
@@ -101,8 +108,6 @@ def described(image: UInt8Array, mask: UInt8Array) -> Float32Array:
 def _trimmed(image: UInt8Array, mask: UInt8Array) -> tuple[UInt8Array, UInt8Array]:
     """Both without most of the background; patterns look two pixels around."""
     rows, columns = np.nonzero(mask)
-    if not len(rows):
-        return image, mask
     spans = [slice(max(0, v.min() - 3), v.max() + 4) for v in (rows, columns)]
     return np.ascontiguousarray(image[spans[0], spans[1]]), mask[spans[0], spans[1]]
 

@@ -31,7 +31,7 @@ from pydantic import Field, field_validator, model_validator
 
 from hemaml.core.cache import Cache, array_digest
 from hemaml.core.dataset import Dataset
-from hemaml.core.documents import canonical_json
+from hemaml.core.documents import canonical_json, validated
 from hemaml.core.errors import ConfigError, DataError, UnknownName
 from hemaml.core.identity import code_digest
 from hemaml.core.objective import Context, load_objective, objective_names
@@ -82,7 +82,9 @@ class SegmentationParams(Frozen):
             if name not in known:
                 raise ValueError(str(UnknownName("segmenter", name, known)))
         if value in known:
-            load_objective(value).params.model_validate(self.segmenters.get(value, {}))
+            # An error of pydantic's own would seem to be one of the classifier's parameters.
+            given = self.segmenters.get(value, {})
+            validated(load_objective(value).params, given, f"segmenters.{value}")
         return self
 
 
@@ -297,6 +299,15 @@ def masks_of(
         return np.asarray(found, np.uint8)
 
     return [made(image, digest) for image, digest in zip(images, digests, strict=True)]
+
+
+def cell_or_all(mask: UInt8Array) -> UInt8Array:
+    """The mask; where no cell was found, all of it cytoplasm as with `segmentation: none`.
+
+    An image without a cell would be painted out as a whole, and the answer would be the same for
+    every such image.
+    """
+    return mask if mask.any() else np.full_like(mask, CYTOPLASM)
 
 
 def mask_scores(segmenter: Segmenter, data: Dataset, cache: Cache) -> dict[str, float]:
