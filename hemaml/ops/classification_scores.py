@@ -27,8 +27,13 @@ is defined).
 An interval holds the middle 95 % (linear percentiles) of the scores of resampled sets: as many
 groups as there are, drawn with replacement, each with all of its images. Resamples in which a
 score is undefined are left out of its interval; one whose score of the set itself is undefined has
-none (NaN). With few groups such intervals are too narrow. Resampling makes `ece` larger, as it adds
-noise to each bin, so its interval lies high and may miss the score itself.
+none (NaN). With few groups such intervals are too narrow. Of `ece`, which noise makes larger and
+resampling noisier, the interval is the basic one (2 x the score of the set - that of the resample,
+at least 0): the middle of the resamples themselves lies too high, and misses the 0 of a calibrated
+model each time. This one holds it in about five of six sets.
+
+Source of the basic interval: A. Davison, D. Hinkley: Bootstrap Methods and their Application
+(1997), section 2.4.
 
 Letters: N images, C classes, G groups, R resamples, U distinct probabilities, B bins.
 """
@@ -104,7 +109,7 @@ def bootstrap_intervals(
     """
     outcome = checked_outcome(probabilities, labels)
     group_N = group_indices(groups, len(outcome.labels))
-    found = resampled_scores(partial(_scores, outcome), group_N, num=num, seed=seed)
+    found = resampled_scores(partial(_drawn_scores, outcome), group_N, num=num, seed=seed)
     once = classification_scores(probabilities, labels)
     return {
         name: percentile_interval(values_R)
@@ -115,7 +120,7 @@ def bootstrap_intervals(
 
 
 def set_scores(probabilities: Float32Array, labels: Sequence[int] | Int64Array) -> SetScores:
-    """All scores of R sets, by how often each image is in one.
+    """All scores of R resamples as intervals take them, by how often each image is in one.
 
     Args:
         probabilities: N x C, rows of sum 1.
@@ -125,7 +130,7 @@ def set_scores(probabilities: Float32Array, labels: Sequence[int] | Int64Array) 
         ConfigError: The arrays do not fit each other.
         DataError: No images.
     """
-    return partial(_scores, checked_outcome(probabilities, labels))
+    return partial(_drawn_scores, checked_outcome(probabilities, labels))
 
 
 def score_of_resamples(
@@ -269,6 +274,13 @@ def _scores(
         "log_loss": losses_N @ weights_NR / total_R,
     }
     return {name: values[name] for name in names}
+
+
+def _drawn_scores(outcome: Outcome, weights_NR: Float64Array) -> dict[str, Float64Array]:
+    """Scores of R resamples, `ece` mirrored at that of the set; see the top of this module."""
+    drawn = _scores(outcome, weights_NR)
+    once = _scores(outcome, np.ones((len(outcome.labels), 1)), ("ece",))["ece"]
+    return drawn | {"ece": np.maximum(2 * once - drawn["ece"], 0)}
 
 
 def _by_class(confusion_RCC: Float64Array) -> dict[str, Float64Array]:
