@@ -3,7 +3,10 @@
 import shutil
 import stat
 import zipfile
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
 
 from hemaml.core.errors import DataError, StoreError
 
@@ -13,33 +16,59 @@ SMALL = 64 << 20
 """Below this unpacked size the ratio does not matter."""
 MAX_TOTAL = 500 << 30
 """Greatest unpacked size in bytes; the largest public set of the field has about 200 GB."""
+CHUNK = 1 << 16
 
 
-def unpack_zip(archive: Path, folder: Path) -> None:
+def unpack_zip(archive: Path, folder: Path, *, name: str) -> None:
     """Unpacks into an existing, empty folder; checks all entries before the first is written.
 
     Args:
         archive: The zip file.
         folder: Where its content goes.
+        name: What messages call the archive.
 
     Raises:
         DataError: No zip file, damaged, encrypted, an entry that leads out of the folder or is no
-            plain file, too large or too dense.
+            plain file, two entries of one name, too large or too dense.
         StoreError: The disk has no room for the content.
-        OSError: The folder cannot be written.
+        OSError: The archive cannot be opened, or the folder cannot be written.
     """
+    with archive.open("rb") as raw:
+        with _reading(name):
+            file = zipfile.ZipFile(raw)
+        entries = [entry for entry in file.infolist() if not _is_junk(entry)]
+        _check_sizes(name, entries, shutil.disk_usage(folder).free)
+        for entry in entries:
+            _check_entry(name, entry)
+        _check_names(name, entries)
+        for entry in entries:
+            path = folder / entry.filename
+            if entry.is_dir():
+                path.mkdir(parents=True, exist_ok=True)
+                continue
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # Not "wb": a disk may take for one name what we take for two (upper and lower case).
+            with path.open("xb") as target:
+                for chunk in _chunks(file, entry, name):
+                    target.write(chunk)
+
+
+def _chunks(file: zipfile.ZipFile, entry: zipfile.ZipInfo, name: str) -> Iterator[bytes]:
+    # zipfile yields no more bytes than the entry declares, and checks its CRC at the end.
+    with _reading(name), file.open(entry) as source:
+        while chunk := source.read(CHUNK):
+            yield chunk
+
+
+@contextmanager
+def _reading(name: str) -> Iterator[None]:
+    """What fails in here is damage to the archive; outside of it an OSError is the disk's."""
     try:
-        with zipfile.ZipFile(archive) as file:
-            entries = [entry for entry in file.infolist() if not _is_junk(entry)]
-            _check_sizes(archive.name, entries, shutil.disk_usage(folder).free)
-            for entry in entries:
-                _check_entry(archive.name, entry)
-            for entry in entries:
-                # `extract` reads no more bytes than the entry declares, and checks its CRC.
-                file.extract(entry, folder)
-    except (zipfile.BadZipFile, NotImplementedError, EOFError) as error:
+        yield
+    except Exception as error:  # each decompressor raises its own; that of bz2 an OSError
         raise DataError(
-            f"{archive.name} must be a whole zip file, but: {error}. Download or pack it again."
+            f"{name} must be a whole zip file, but: {str(error) or type(error).__name__}. "
+            "Download or pack it again."
         ) from error
 
 
@@ -52,8 +81,8 @@ def _is_junk(entry: zipfile.ZipInfo) -> bool:
 def _check_entry(archive: str, entry: zipfile.ZipInfo) -> None:
     name = entry.filename
     posix, windows = PurePosixPath(name), PureWindowsPath(name)
-    # `extract` would quietly rename such entries; an archive that has them is not to be trusted.
-    if posix.is_absolute() or windows.drive or windows.root or ".." in windows.parts:
+    # An archive that has such entries is not to be trusted.
+    if not name or posix.is_absolute() or windows.drive or windows.root or ".." in windows.parts:
         found = f"the entry {name!r} leads out of it"
     elif stat.S_IFMT(entry.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
         found = f"the entry {name!r} is a link or a device"
@@ -65,6 +94,18 @@ def _check_entry(archive: str, entry: zipfile.ZipInfo) -> None:
         f"{archive} must hold plain files below its own folder, but {found}. "
         "Get the data from a source you trust, or unpack it by hand and import the folder."
     )
+
+
+def _check_names(archive: str, entries: list[zipfile.ZipInfo]) -> None:
+    files = Counter(PurePath(entry.filename) for entry in entries if not entry.is_dir())
+    # With a letter added, the name of a folder too is that of something in it.
+    folders = {path for entry in entries for path in PurePath(entry.filename + "_").parents}
+    for path, count in files.items():
+        if count > 1 or path in folders:
+            raise DataError(
+                f"{archive} must hold each name once, but {str(path)!r} stands for two files, or "
+                "for a file and a folder. Pack it again, or import the folder it came from."
+            )
 
 
 def _check_sizes(archive: str, entries: list[zipfile.ZipInfo], free: int) -> None:

@@ -9,10 +9,11 @@ import json
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from hemaml.core.errors import DataError
 
@@ -22,6 +23,8 @@ Progress = Callable[[int, int | None], None]
 CHUNK = 1 << 18
 MAX_FRUITLESS = 3
 """Attempts in a row that bring no byte before we give up."""
+MAX_PAUSE = 60
+"""Seconds that we wait at most before the next attempt, whatever the server asks for."""
 
 
 def download(url: str, part: Path, *, progress: Progress, timeout: float = 60) -> None:
@@ -33,7 +36,7 @@ def download(url: str, part: Path, *, progress: Progress, timeout: float = 60) -
 
     Args:
         url: An http or https URL.
-        part: Where the bytes go; left in place on failure, for the next call.
+        part: Where the bytes go; stays for the next call until it is discarded.
         progress: Told of each chunk.
         timeout: Seconds without a byte after which a connection counts as cut.
 
@@ -44,22 +47,26 @@ def download(url: str, part: Path, *, progress: Progress, timeout: float = 60) -
     fruitless = 0
     while True:
         before = _size(part)
+        asked_pause = 0
         try:
             if _attempt(url, part, progress, timeout):
-                _record_path(part).unlink(missing_ok=True)
                 return
             reason = "the connection was cut"
         except urllib.error.HTTPError as error:
             error.close()  # it holds the connection
-            if error.code == 416:  # what is there is no beginning of the file any more
-                part.unlink(missing_ok=True)
-            elif error.code < 500:
+            if error.code == 416:  # there is nothing behind what we have
+                if error.headers.get("Content-Range") == f"bytes */{before}":
+                    return
+                discard(part)  # it is no beginning of the file any more
+            elif error.code < 500 and error.code not in (408, 429):
                 raise DataError(
                     f"{shown_url(url)} must be downloadable, but the server answers {error.code} "
                     f"({error.reason}). Correct the URL, or download by hand and import the file."
                 ) from error
             reason = f"the server answers {error.code} ({error.reason})"
-        except (urllib.error.URLError, HTTPException, ConnectionError, TimeoutError) as error:
+            asked = error.headers.get("Retry-After", "")
+            asked_pause = int(asked) if asked.isdecimal() else 0  # it may also be a date
+        except (urllib.error.URLError, HTTPException) as error:
             reason = str(getattr(error, "reason", error)) or type(error).__name__
         fruitless = 0 if _size(part) > before else fruitless + 1
         if fruitless >= MAX_FRUITLESS:
@@ -67,13 +74,19 @@ def download(url: str, part: Path, *, progress: Progress, timeout: float = 60) -
                 f"{shown_url(url)} must be downloadable, but {reason}; {_size(part):,} bytes are "
                 "kept. Run the same command again to go on."
             )
-        time.sleep(0.2 * 4**fruitless)
+        time.sleep(min(max(0.2 * 4**fruitless, asked_pause), MAX_PAUSE))
+
+
+def discard(part: Path) -> None:
+    """Removes what `download` left at `part`, and the record beside it."""
+    part.unlink(missing_ok=True)
+    _record_path(part).unlink(missing_ok=True)
 
 
 def shown_url(url: str) -> str:
     """The URL without what may be secret: user, password, query."""
     parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.hostname or ''}{parts.path}"
+    return f"{parts.scheme}://{_host(parts)}{parts.path}"
 
 
 def _attempt(url: str, part: Path, progress: Progress, timeout: float) -> bool:
@@ -84,26 +97,47 @@ def _attempt(url: str, part: Path, progress: Progress, timeout: float) -> bool:
     if done and validator:
         request.add_header("Range", f"bytes={done}-")
         request.add_header("If-Range", validator)
-    with urllib.request.urlopen(request, timeout=timeout) as response:
-        assert isinstance(response, HTTPResponse)
+    with _network():
+        response = urllib.request.urlopen(request, timeout=timeout)
+    assert isinstance(response, HTTPResponse)
+    with response:
         done = done if response.status == 206 else 0
         if done and not response.headers.get("Content-Range", "").startswith(f"bytes {done}-"):
             raise HTTPException("the server sends another range than was asked for")
         total = _total(response, done)
-        record = {"url": shown_url(url), "validator": _validator(response)}
-        _record_path(part).write_text(json.dumps(record), encoding="utf-8")
-        with part.open("ab" if done else "wb") as file:
-            while chunk := response.read(CHUNK):
+        if not done:
+            # First of all: bytes of the old version beside a record of the new would be mixed.
+            part.unlink(missing_ok=True)
+            record = {"url": shown_url(url), "validator": _validator(response)}
+            _record_path(part).write_text(json.dumps(record), encoding="utf-8")
+        with part.open("ab") as file:
+            while chunk := _read(response):
                 file.write(chunk)
                 done += len(chunk)
                 progress(done, total)
     return total is None or done >= total
 
 
+def _read(response: HTTPResponse) -> bytes:
+    with _network():
+        return response.read(CHUNK)
+
+
+@contextmanager
+def _network() -> Iterator[None]:
+    """Makes each OSError a URLError, as urllib does on connecting; others are the disk's."""
+    try:
+        yield
+    except urllib.error.URLError:
+        raise
+    except OSError as error:
+        raise urllib.error.URLError(error) from error
+
+
 def _request(url: str) -> urllib.request.Request:
     """A GET; user and password of the URL, which urllib would take for a host, as a header."""
     parts = urlsplit(url)
-    plain = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+    plain = parts._replace(netloc=_host(parts)).geturl()
     request = urllib.request.Request(plain, headers={"User-Agent": "hemaml"})
     if parts.username is not None:
         account = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
@@ -111,6 +145,11 @@ def _request(url: str) -> urllib.request.Request:
         # Not to be sent to another host that the server may redirect to.
         request.add_unredirected_header("Authorization", f"Basic {token}")
     return request
+
+
+def _host(parts: SplitResult) -> str:
+    """Host and port as they are written; without user and password."""
+    return parts.netloc.rpartition("@")[2]
 
 
 def _total(response: HTTPResponse, done: int) -> int | None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from filelock import FileLock, Timeout
 from hemaml.core.errors import ConfigError, DataError, StoreError
 from hemaml.core.staging import staging
 from hemaml.data.archives import unpack_zip
-from hemaml.data.download import Progress, download, shown_url
+from hemaml.data.download import Progress, discard, download, shown_url
 
 
 def import_dataset(
@@ -22,8 +23,9 @@ def import_dataset(
 ) -> Path:
     """Brings a data set to `target`, which exists afterwards only if all of it is there.
 
-    A download that breaks off is kept beside `target`; the same call goes on from there. Where an
-    archive holds one folder and nothing else, the content of that folder is taken.
+    A download is kept beside `target` until it is unpacked; after whatever breaks off, the same
+    call goes on from there. Where an archive holds one folder and nothing else, the content of
+    that folder is taken.
 
     Args:
         source: A folder, a zip file, or a file, http or https URL of a zip file.
@@ -48,11 +50,11 @@ def import_dataset(
         )
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        if urlsplit(source).scheme not in ("http", "https"):
-            _import_path(_local_path(source), target, expected)
-        else:
+        if _is_web(source):
             with _alone(target):
                 _import_url(source, target, expected, progress)
+        else:
+            _import_path(_local_path(source), target, expected)
     except OSError as error:
         raise StoreError(
             f"the import must be able to read {shown_source(source)} and to write to "
@@ -64,7 +66,19 @@ def import_dataset(
 
 def shown_source(source: str) -> str:
     """The source as it may be shown and recorded: URLs without user, password and query."""
-    return shown_url(source) if urlsplit(source).scheme in ("http", "https") else source
+    return shown_url(source) if _is_web(source) else source
+
+
+def _is_web(source: str) -> bool:
+    try:
+        parts = urlsplit(source)
+        _ = parts.port  # which raises where it is no port
+    except ValueError as error:
+        shown = re.sub(r"//.*@.*|\?.*", "...", source)  # as in `shown_url`, nothing secret
+        raise ConfigError(
+            f"a URL must be like https://host:8080/set.zip, but got {shown!r}. Correct it."
+        ) from error
+    return parts.scheme in ("http", "https")
 
 
 def _import_url(url: str, target: Path, expected: str | None, progress: Progress | bool) -> None:
@@ -74,9 +88,9 @@ def _import_url(url: str, target: Path, expected: str | None, progress: Progress
     try:
         _import_zip(part, target, expected, name=shown_url(url))
     except DataError:
-        part.unlink()  # to go on from a file that is wrong would fail for ever
+        discard(part)  # to go on from a file that is wrong would fail for ever
         raise
-    part.unlink()
+    discard(part)
 
 
 def _import_path(path: Path, target: Path, expected: str | None) -> None:
@@ -102,7 +116,7 @@ def _import_zip(archive: Path, target: Path, expected: str | None, *, name: str)
                 "Download it again; if it still differs, ask its publisher."
             )
     with staging(target) as folder:
-        unpack_zip(archive, folder)
+        unpack_zip(archive, folder, name=name)
         content = list(folder.iterdir())
         if not content:
             raise DataError(f"{name} must hold files, but it is empty. Pack it again.")

@@ -1,4 +1,6 @@
+import errno
 import hashlib
+import http.client
 import http.server
 import random
 import threading
@@ -9,15 +11,18 @@ from types import SimpleNamespace
 import pytest
 
 from hemaml.core.errors import ConfigError, DataError, StoreError
-from hemaml.data import archives, download
+from hemaml.data import archives, download, importing
 from hemaml.data.importing import import_dataset, shown_source
 
 FILES = {"Dataset 1/001.bmp": random.Random(0).randbytes(600_000), "labels.csv": b"1,2\n"}
 
 
 @pytest.fixture(autouse=True)
-def no_waiting(monkeypatch):
-    monkeypatch.setattr(download.time, "sleep", lambda seconds: None)
+def pauses(monkeypatch):
+    """The seconds that a download would have waited."""
+    seconds: list[float] = []
+    monkeypatch.setattr(download.time, "sleep", seconds.append)
+    return seconds
 
 
 @pytest.fixture
@@ -30,8 +35,8 @@ def target(tmp_path):
     return tmp_path / "out" / "cells"
 
 
-def make_zip(path: Path, files) -> Path:
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+def make_zip(path: Path, files, method=zipfile.ZIP_DEFLATED) -> Path:
+    with zipfile.ZipFile(path, "w", method) as file:
         for name, content in files.items():
             file.writestr(name, content)
     return path
@@ -57,6 +62,7 @@ class Server:
         self.ranges: list[str | None] = []
         self.etag = '"1"'
         self.status: int | None = None
+        self.retry_after: str | None = None
         self.authorization: str | None = None
         server = self
 
@@ -76,11 +82,19 @@ class Server:
         self.ranges.append(asked)
         self.authorization = handler.headers.get("Authorization")
         if self.status:
-            handler.send_error(self.status)
+            handler.send_response(self.status)
+            if self.retry_after:
+                handler.send_header("Retry-After", self.retry_after)
+            handler.end_headers()
             return
         start = 0
         if asked and handler.headers.get("If-Range") == self.etag:
             start = int(asked.removeprefix("bytes=").rstrip("-"))
+            if start >= len(self.body):
+                handler.send_response(416)
+                handler.send_header("Content-Range", f"bytes */{len(self.body)}")
+                handler.end_headers()
+                return
             handler.send_response(206)
             handler.send_header("Content-Range", f"bytes {start}-{len(self.body) - 1}/*")
         else:
@@ -164,6 +178,77 @@ def test_a_file_that_changed_meanwhile_is_downloaded_from_its_start(server, targ
     assert content(target) == FILES
 
 
+def test_a_version_begun_anew_is_never_mixed_with_the_old(server, tmp_path, monkeypatch):
+    part = tmp_path / "part"
+    server.cut_after = [1000, 0, 0, 0]
+    with pytest.raises(DataError):
+        download.download(server.url, part, progress=lambda done, total: None)
+    server.etag = '"2"'
+    server.body = server.body[::-1]
+
+    def killed(self, *args, **options):
+        write_text(self, *args, **options)
+        raise KeyboardInterrupt
+
+    write_text = Path.write_text
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Path, "write_text", killed)
+        download.download(server.url, part, progress=lambda done, total: None)
+    download.download(server.url, part, progress=lambda done, total: None)
+    assert part.read_bytes() == server.body
+
+
+@pytest.mark.parametrize("error", [StoreError("full"), KeyboardInterrupt()])
+def test_a_whole_download_is_kept_until_it_is_unpacked(server, target, monkeypatch, error):
+    def broken(*args, **options):
+        raise error
+
+    with monkeypatch.context() as patch, pytest.raises(type(error)):
+        patch.setattr(importing, "unpack_zip", broken)
+        import_dataset(server.url, target)
+    sent = []
+    import_dataset(server.url, target, progress=lambda done, total: sent.append(done))
+    assert content(target) == FILES
+    assert server.ranges == [None, f"bytes={len(server.body)}-"]
+    assert sent == []
+    assert [p.name for p in target.parent.iterdir()] == ["cells"]
+
+
+def test_what_is_longer_than_the_file_is_downloaded_anew(server, tmp_path):
+    part = tmp_path / "part"
+    download.download(server.url, part, progress=lambda done, total: None)
+    with part.open("ab") as file:
+        file.write(b"more")
+    download.download(server.url, part, progress=lambda done, total: None)
+    assert part.read_bytes() == server.body
+    assert server.ranges == [None, f"bytes={len(server.body) + 4}-", None]
+
+
+def test_a_network_that_goes_away_is_no_matter_of_the_disk(server, target, monkeypatch):
+    def unreachable(self, amount=None):
+        raise OSError(errno.EHOSTUNREACH, "No route to host")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(http.client.HTTPResponse, "read", unreachable)
+        with pytest.raises(DataError, match="No route to host; 0 bytes are kept"):
+            import_dataset(server.url, target)
+    assert len(server.ranges) == download.MAX_FRUITLESS
+
+
+def test_a_disk_that_cannot_take_the_download_is_not_tried_again(server, target, monkeypatch):
+    path_open = Path.open
+
+    def full(self, mode="r", *args, **options):
+        if mode == "ab":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return path_open(self, mode, *args, **options)
+
+    monkeypatch.setattr(Path, "open", full)
+    with pytest.raises(StoreError, match="No space left on device"):
+        import_dataset(server.url, target)
+    assert len(server.ranges) == 1
+
+
 def test_a_missing_file_is_named_without_the_secrets_of_its_url(server, target):
     server.status = 404
     with pytest.raises(DataError, match="answers 404") as error:
@@ -182,16 +267,50 @@ def test_user_and_password_are_sent_and_not_kept(server, target):
     assert "p%40w" not in record
 
 
-def test_a_server_in_trouble_is_asked_again_and_given_up(server, target):
-    server.status = 503
-    with pytest.raises(DataError, match="answers 503"):
+@pytest.mark.parametrize("status", [408, 429, 503])
+def test_a_server_in_trouble_is_asked_again_and_given_up(server, target, status):
+    server.status = status
+    with pytest.raises(DataError, match=f"answers {status}.*Run the same command again"):
         import_dataset(server.url, target)
     assert len(server.ranges) == download.MAX_FRUITLESS
 
 
+@pytest.mark.parametrize(
+    ("retry_after", "waited"),
+    [
+        ("7", [7, 7]),
+        ("86400", [download.MAX_PAUSE] * 2),
+        ("Fri, 31 Dec 1999 23:59:59 GMT", [0.8, 3.2]),
+    ],
+)
+def test_a_server_is_left_alone_as_long_as_it_asks_for(server, target, pauses, retry_after, waited):
+    server.status, server.retry_after = 429, retry_after
+    with pytest.raises(DataError, match="answers 429"):
+        import_dataset(server.url, target)
+    assert pauses == pytest.approx(waited)
+
+
 def test_nobody_at_home(target):
-    with pytest.raises(DataError, match="Run the same command again"):
+    with pytest.raises(
+        DataError, match=r"http://127\.0\.0\.1:9/set\.zip must.*Run the same command again"
+    ):
         import_dataset("http://127.0.0.1:9/set.zip", target)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("http://[bad/x.zip", "'http://[bad/x.zip'"),
+        ("https://host:port/x.zip?sig=secret", "'https://host:port/x.zip...'"),
+        ("https://host:99999/x.zip", "'https://host:99999/x.zip'"),
+        ("https://me:secret/@host/x.zip", "'https:...'"),
+        ("https://host:port/x.zip?to=me@host&sig=secret", "'https:...'"),
+    ],
+)
+def test_a_malformed_url_is_refused_without_its_secrets(target, url, shown):
+    with pytest.raises(ConfigError, match="a URL must be like") as error:
+        import_dataset(url, target)
+    assert f"but got {shown}." in str(error.value)
 
 
 def test_a_wrong_checksum_is_refused_and_the_download_dropped(server, target):
@@ -215,6 +334,36 @@ def test_entries_that_lead_out_are_refused(tmp_path, target, name):
         import_dataset(str(path), target)
     assert_nothing_left(target)
     assert not list(tmp_path.rglob("*evil*"))
+
+
+def test_a_nameless_entry_is_refused(tmp_path, target):
+    path = make_zip(tmp_path / "a.zip", {"@@": b"1"})
+    path.write_bytes(path.read_bytes().replace(b"@@", b"\0@"))
+    with pytest.raises(DataError, match="the entry '' leads"):
+        import_dataset(str(path), target)
+    assert_nothing_left(target)
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name:UserWarning")
+@pytest.mark.parametrize(
+    "names",
+    [("a", "a"), ("d/a", "d//a"), ("d/a", "./d/./a"), ("d", "d/a"), ("d/a", "d"), ("d/", "d")],
+)
+def test_repeated_names_are_refused(tmp_path, target, names):
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as file:
+        for name in names:
+            file.writestr(name, b"")
+    with pytest.raises(DataError, match=r"a\.zip must hold each name once, but '[ad/]+' stands"):
+        import_dataset(str(path), target)
+    assert_nothing_left(target)
+
+
+def test_folders_may_have_entries_of_their_own(tmp_path, target):
+    path = make_zip(tmp_path / "a.zip", {"d/": b"", "d/e/": b"", "d/a": b"1", "b": b"2"})
+    import_dataset(str(path), target)
+    assert content(target) == {"d/a": b"1", "b": b"2"}
+    assert (target / "d/e").is_dir()
 
 
 @pytest.mark.parametrize("kind", [0o120777, 0o010644, 0o060644])
@@ -260,6 +409,28 @@ def test_a_flipped_byte_is_found_and_nothing_stays(archive, target):
     assert_nothing_left(target)
 
 
+@pytest.mark.parametrize(
+    "method",
+    [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA],
+)
+def test_damage_is_found_whatever_packed_the_entry(tmp_path, target, method):
+    path = make_zip(tmp_path / "a.zip", {"a": bytes(range(256)) * 40}, method)
+    raw = bytearray(path.read_bytes())
+    for place in range(40, 72):  # behind all headers
+        raw[place] ^= 255
+    path.write_bytes(raw)
+    with pytest.raises(DataError, match=r"a\.zip must be a whole zip file, but: \w.*pack it again"):
+        import_dataset(str(path), target)
+    assert_nothing_left(target)
+
+
+def test_a_damaged_download_is_called_by_its_url(server, target):
+    server.body = b"x" * 99
+    with pytest.raises(DataError, match=r"http://127\.0\.0\.1:\d+/set\.zip must be a whole zip"):
+        import_dataset(server.url, target)
+    assert_nothing_left(target)
+
+
 def test_an_empty_zip_is_refused(tmp_path, target):
     with pytest.raises(DataError, match="it is empty"):
         import_dataset(str(make_zip(tmp_path / "a.zip", {})), target)
@@ -267,11 +438,16 @@ def test_an_empty_zip_is_refused(tmp_path, target):
 
 
 def test_a_full_disk_leaves_nothing(archive, target, monkeypatch):
-    def full(self, entry, folder):
-        (folder / "half").write_text("")
-        raise OSError(28, "No space left on device")
+    path_open = Path.open
 
-    monkeypatch.setattr(zipfile.ZipFile, "extract", full)
+    def full(self, mode="r", *args, **options):
+        file = path_open(self, mode, *args, **options)
+        if mode == "xb":
+            file.close()
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return file
+
+    monkeypatch.setattr(Path, "open", full)
     with pytest.raises(StoreError, match="No space left on device"):
         import_dataset(str(archive), target)
     assert_nothing_left(target)
@@ -313,5 +489,6 @@ def test_two_imports_at_once_do_not_mix(server, target):
 
 
 def test_secrets_are_not_shown():
-    assert shown_source("https://me:pw@host:80/a.zip?sig=1") == "https://host/a.zip"
+    assert shown_source("https://me:pw@host:80/a.zip?sig=1") == "https://host:80/a.zip"
+    assert shown_source("https://me:pw@[::1]:80/a.zip") == "https://[::1]:80/a.zip"
     assert shown_source("/data/a.zip") == "/data/a.zip"
