@@ -21,6 +21,8 @@ Losses = Tensor | Mapping[str, Tensor]
 """A scalar to minimise, or parts by name with the scalar to minimise under `loss`."""
 DENORMAL = 5e-324
 """The smallest number above 0, unless such numbers count as 0."""
+FIRST_SCALE = 1024.0
+"""Of losses in float16. The library's own, 65536, costs a short fit its first updates."""
 Precision = Literal["float32", "bfloat16", "float16"]
 """What training multiplies in; weights, and predictions, are float32."""
 
@@ -84,11 +86,12 @@ def fit_network(
 
     Yields:
         Steps whose metrics are those of `validate`, `train/loss` and `train/<part>` (means over the
-        batches of the last epoch), `train/lr` (of the first group, at the last batch) and
-        `time/epoch_s` (seconds of an epoch without validation, mean since the last step).
+        batches of the last epoch), in float16 `train/skipped` (updates of that epoch that were
+        lost, since a gradient was too large), `train/lr` (of the first group, at the last batch)
+        and `time/epoch_s` (seconds of an epoch without validation, mean since the last step).
 
     Raises:
-        Diverged: The loss of an epoch is not finite.
+        Diverged: The loss of an epoch is not finite, or none of its updates could be made.
         OutOfMemory: The device has no memory left.
     """
     keep_freed_memory()
@@ -138,7 +141,9 @@ class _Run:
     def __post_init__(self) -> None:
         self.lrs = [float(group["lr"]) for group in self.optimiser.param_groups]
         scaled = self.precision == "float16"
-        self.scaler = torch.amp.GradScaler(self._device.type, enabled=scaled)
+        self.scaler = torch.amp.GradScaler(
+            self._device.type, init_scale=FIRST_SCALE, enabled=scaled
+        )
         with self._forked():
             torch.manual_seed(self.context.seed)
             self.randomness = self._global_randomness()
@@ -147,13 +152,13 @@ class _Run:
         """One pass over the batches; returns the mean of each part of the loss."""
         self.network.train()
         sums: dict[str, Tensor] = {}
-        count = 0
+        count = skipped = 0
         with self._own_randomness(), _denormals_as_zero():
             for batch in batches:
                 with self._autocast():
                     parts = loss(batch)
                 named = {"loss": parts} if isinstance(parts, Tensor) else parts
-                self._update(named["loss"])
+                skipped += not self._update(named["loss"])
                 # Summed on the device: reading each value would make a GPU wait for each batch.
                 for name, value in named.items():
                     sums[name] = sums.get(name, 0) + value.detach().double()
@@ -164,8 +169,13 @@ class _Run:
                 f"the loss must be finite, but its means in epoch {self.epoch} are {means}. "
                 "Lower the learning rate, or look for damaged images."
             )
+        if skipped == count:
+            raise Diverged(
+                f"an epoch must change the network, but all {count} gradients of epoch "
+                f"{self.epoch} are beyond {self.precision}. Use `precision: bfloat16`."
+            )
         self.epoch += 1
-        return means
+        return means | ({"train/skipped": float(skipped)} if self.scaler.is_enabled() else {})
 
     def note(self, metrics: Mapping[str, float], patience: Patience | None) -> None:
         """Counts a validation, and whether it was better than all before."""
@@ -210,7 +220,8 @@ class _Run:
         if state["scaler"]:  # empty unless the precision is float16
             self.scaler.load_state_dict(state["scaler"])
 
-    def _update(self, loss: Tensor) -> None:
+    def _update(self, loss: Tensor) -> bool:
+        """Whether the network has changed: not where a scaled gradient is no finite number."""
         if self.schedule is not None:
             factor = self.schedule(self.batch)
             for group, lr in zip(self.optimiser.param_groups, self.lrs, strict=True):
@@ -220,9 +231,11 @@ class _Run:
         if self.max_norm is not None:
             self.scaler.unscale_(self.optimiser)
             nn.utils.clip_grad_norm_(self.network.parameters(), self.max_norm)
+        scale = self.scaler.get_scale()
         self.scaler.step(self.optimiser)
         self.scaler.update()
         self.batch += 1
+        return self.scaler.get_scale() >= scale
 
     def _autocast(self) -> AbstractContextManager[Any]:
         if self.precision == "float32":

@@ -84,7 +84,9 @@ class FineTuning(Frozen):
         description="What training multiplies in; bfloat16 is faster where the hardware has it.",
     )
     cache_boundary: bool = Field(
-        default=True, description="Outputs of frozen blocks are kept where nothing augments."
+        default=True,
+        description="Outputs of frozen blocks are kept where nothing augments; they are float32 in "
+        "every precision.",
     )
 
     @model_validator(mode="after")

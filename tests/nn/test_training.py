@@ -244,6 +244,25 @@ def test_it_multiplies_in_the_precision_and_keeps_the_scale_of_losses(device, pr
     assert network.weight.dtype == torch.float32
 
 
+def test_updates_that_float16_cannot_hold_are_counted_and_an_epoch_without_any_diverges():
+    network = nn.Linear(1, 1)
+    sizes = iter([1.0, 1e6, 1.0, 1e6, 1e6])
+    steps = fit_network(
+        network,
+        torch.optim.SGD(network.parameters(), lr=1e-3),
+        batches=lambda epoch: [torch.ones(1, 1)] * (3 if epoch == 0 else 2),
+        loss=lambda x: network(x).float().sum() * next(sizes),
+        validate=dict,
+        model=None,
+        epochs=2,
+        context=Context(),
+        precision="float16",
+    )
+    assert next(steps).metrics["train/skipped"] == 1
+    with pytest.raises(Diverged, match="all 2 gradients of epoch 1 .*bfloat16"):
+        next(steps)
+
+
 def test_numbers_too_small_to_learn_from_count_as_zero():
     """They would make a processor slow. The caller's arithmetic is as before afterwards."""
     smallest = 5e-324
