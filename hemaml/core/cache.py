@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
 from numpy.typing import NDArray
 
 from hemaml.core.errors import StoreError
@@ -78,9 +79,11 @@ class Cache:
     def arrays(
         self, operation: str, key: dict[str, object], compute: Callable[[], Arrays]
     ) -> Arrays:
-        """What `compute` gives for this key, computed at most once.
+        """What `compute` gives for this key, computed once; the same for all processes.
 
-        The arrays are shared with later callers: do not write into them.
+        Where several compute it at the same time, all take what the first of them has written: a
+        trained segmenter is not the same twice. The arrays are shared with later callers: do not
+        write into them.
 
         Args:
             operation: Name of what is computed (`superpixels`); one folder each.
@@ -101,9 +104,9 @@ class Cache:
         with self._faults():
             value = _read(path)
         if value is None:
-            value = compute()
+            computed_here = compute()
             with self._faults():
-                self._write(path, value)
+                value = self._kept(path, computed_here)
         self._remember(name, value)
         return value
 
@@ -165,11 +168,20 @@ class Cache:
             _, old = self._memory.popitem(last=False)
             self._memory_size -= sum(a.nbytes for a in old.values())
 
+    def _kept(self, path: Path, value: Arrays) -> Arrays:
+        """The value once it is written; another one where a process has been faster."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.parents[1] / "lock"):
+            if (found := _read(path)) is not None:
+                return found
+            self._write(path, value)
+        self._evict_sometimes()
+        return value
+
     def _write(self, path: Path, value: Arrays) -> None:
         from safetensors.numpy import save
 
         content = save({k: v.copy(order="C") for k, v in value.items()})
-        path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
         try:
             with os.fdopen(handle, "wb") as file:
@@ -179,7 +191,6 @@ class Cache:
             Path(temporary).unlink(missing_ok=True)
             raise
         self._written += len(content)
-        self._evict_sometimes()
 
     def _evict_sometimes(self) -> None:
         if self._written > self.cap // 20:

@@ -22,7 +22,7 @@ afterEach(() => {
 
 const busy = (seconds: string) =>
   Response.json(
-    { title: "Busy", detail: "d" },
+    { title: "Busy", detail: "d", rule: "r" },
     { status: 503, headers: { "Retry-After": seconds } },
   );
 
@@ -59,10 +59,20 @@ test("the images and the model are sent as a form, with the token", async () => 
 test.each([
   [Response.json({ title: "T", detail: "d", rule: "r" }, { status: 422 }), "r"],
   [new Response("<html>", { status: 502 }), "the server answered 502"],
+  [Response.json({ message: "bad gateway" }, { status: 502 }), "the server answered 502"],
+  [Response.json(null, { status: 502 }), "the server answered 502"],
+  [new Response('{"models": [{"na'), "the server must answer"],
+  [new Response("<html>"), "the server must answer"],
   [new TypeError("network"), "the server must answer"],
 ])("why there is no answer is always told", async (answer, rule) => {
   answers.push(answer);
   const error = await models({ token: null }).catch((found: unknown) => found);
   expect(error).toBeInstanceOf(Refused);
   expect((error as Refused).problem.rule).toBe(rule);
+});
+
+test("who stopped a request is told of no problem", async () => {
+  const stopped = new DOMException("stopped", "AbortError");
+  answers.push(Object.assign(new Response(), { json: () => Promise.reject(stopped) }));
+  await expect(models({ token: null })).rejects.toBe(stopped);
 });

@@ -77,7 +77,6 @@ export interface Neighbour {
 
 export type Why =
   | { kind: "grad_cam"; target: string; method: string; layer: string; heat: string }
-  | { kind: "contours"; segmentation: Segmentation; overlay: string }
   | { kind: "neighbours"; k: number; neighbours: Neighbour[] };
 
 export interface Sample {
@@ -124,7 +123,8 @@ export const samples = (ask: Ask) =>
 
 export async function sampleFile(sample: Sample, ask: Ask): Promise<File> {
   const response = await sent(sample.url, {}, ask);
-  return new File([await response.blob()], `${sample.name}.png`, { type: "image/png" });
+  const picture = await heard(response.blob(), CUT);
+  return new File([picture], `${sample.name}.png`, { type: "image/png" });
 }
 
 export function predict(files: File[], model: string, ask: Ask): Promise<Prediction> {
@@ -150,7 +150,8 @@ export function explain(
 async function answered<T>(path: string, init: RequestInit, ask: Ask): Promise<T> {
   for (let times = 0; ; times += 1) {
     try {
-      return (await (await sent(API + path, init, ask)).json()) as T;
+      const response = await sent(API + path, init, ask);
+      return (await heard(response.json(), CUT)) as T;
     } catch (error) {
       if (!(error instanceof Refused) || error.retryAfter === null || times === PATIENCE)
         throw error;
@@ -162,26 +163,37 @@ async function answered<T>(path: string, init: RequestInit, ask: Ask): Promise<T
 async function sent(url: string, init: RequestInit, ask: Ask): Promise<Response> {
   const headers = new Headers();
   if (ask.token) headers.set("Authorization", `Bearer ${ask.token}`);
-  let response: Response;
-  try {
-    response = await fetch(url, { ...init, headers, signal: ask.signal ?? null });
-  } catch (error) {
-    if (error instanceof DOMException && error.name === "AbortError") throw error;
-    throw new Refused(SILENT);
-  }
+  const answer = fetch(url, { ...init, headers, signal: ask.signal ?? null });
+  const response = await heard(answer, SILENT);
   if (response.ok) return response;
   const seconds = Number(response.headers.get("Retry-After"));
   const busy = response.status === 503 || response.status === 429;
   throw new Refused(await problemOf(response), busy && seconds > 0 ? seconds : null);
 }
 
-async function problemOf(response: Response): Promise<Problem> {
+/** What was awaited; where that fails, and was not stopped, the problem says why. */
+async function heard<T>(awaited: Promise<T>, problem: Problem): Promise<T> {
   try {
-    return (await response.json()) as Problem;
-  } catch {
-    const detail = `the server answered ${response.status} ${response.statusText}`.trim();
-    return { ...SILENT, title: "No answer", status: response.status, detail, rule: detail };
+    return await awaited;
+  } catch (error) {
+    if (error instanceof DOMException && error.name === "AbortError") throw error;
+    throw new Refused(problem);
   }
+}
+
+/** A proxy before the server may refuse as well, in words of its own. */
+async function problemOf(response: Response): Promise<Problem> {
+  const { status } = response;
+  const found: unknown = await response.json().catch(() => null);
+  if (isProblem(found)) return { ...found, status };
+  const detail = `the server answered ${status} ${response.statusText}`.trim();
+  return { ...SILENT, status, detail, rule: detail, value: null };
+}
+
+function isProblem(found: unknown): found is Problem {
+  const { title, detail, rule, value, action } = Object(found);
+  const texts = [title, detail, rule, value ?? "", action ?? ""];
+  return texts.every((text) => typeof text === "string");
 }
 
 async function waited(seconds: number, ask: Ask): Promise<void> {
@@ -200,4 +212,10 @@ const SILENT: Problem = {
   rule: "the server must answer",
   value: "it cannot be reached",
   action: "See whether `hemaml serve` is running, then try again.",
+};
+
+const CUT: Problem = {
+  ...SILENT,
+  detail: "the server must answer, but its answer is cut off or unreadable",
+  value: "its answer is cut off or unreadable",
 };

@@ -33,23 +33,36 @@ const BROKEN: Problem = {
 };
 
 let locked = false;
+let token = "right";
 let version = 3;
+let explains: ModelFacts["explains"] = null;
+let saved: Blob[] = [];
 
-const now = () => ({ ...MODEL, version, uri: `models:/leukemia/${version}` });
+const now = () => ({ ...MODEL, version, explains, uri: `models:/leukemia/${version}` });
 
 beforeEach(() => {
-  URL.createObjectURL = () => "blob:x";
+  URL.createObjectURL = (blob) => {
+    saved.push(blob as Blob);
+    return "blob:x";
+  };
   URL.revokeObjectURL = () => {};
   sessionStorage.clear();
   vi.stubGlobal("fetch", async (url: string, init: RequestInit) => {
     const sent = (init.headers as Headers).get("Authorization");
     if (url.endsWith("/health"))
       return Response.json({ status: "ok", token_required: locked, limits: LIMITS, models: [] });
-    if (locked && sent !== "Bearer right")
+    if (locked && sent !== `Bearer ${token}`)
       return Response.json({ ...BROKEN, status: 401 }, { status: 401 });
     if (url.endsWith("/models")) return Response.json({ models: [now()] });
     if (url.endsWith("/samples")) return Response.json({ samples: [] });
-    const files = (init.body as FormData).getAll("images") as File[];
+    const form = init.body as FormData;
+    if (url.endsWith("/explain")) {
+      if (form.get("target") === "healthy") return Response.json(BROKEN, { status: 500 });
+      const heat = `data:image/png;base64,v${version}`;
+      const explanation = { kind: "grad_cam", target: "ALL", method: form.get("method"), heat };
+      return Response.json({ model: now(), explanation });
+    }
+    const files = form.getAll("images") as File[];
     if (files.some((file) => file.name === "b.png")) return Response.json(BROKEN, { status: 422 });
     const results = files.map((file, index) => {
       const share = file.name === "a.png" ? 0.97 : 0.6;
@@ -71,7 +84,10 @@ beforeEach(() => {
 afterEach(() => {
   cleanup();
   locked = false;
+  token = "right";
   version = 3;
+  explains = null;
+  saved = [];
   vi.unstubAllGlobals();
 });
 
@@ -104,6 +120,16 @@ test("a bad file among others is refused alone", async () => {
   const note = within(screen.getByRole("region", { name: "Result of b.png" })).getByRole("alert");
   for (const part of ["An image must decode.", "B.png is cut off.", "Send it again."])
     expect(note.textContent).toContain(part);
+});
+
+test("the file for a spreadsheet has refused images as well, with the reason", async () => {
+  const user = await withImages("a.png", "b.png");
+  await screen.findByText("2 images answered");
+  vi.spyOn(HTMLAnchorElement.prototype, "click").mockImplementation(() => {});
+  await user.click(screen.getByRole("button", { name: "Export CSV" }));
+  const rows = (await saved.at(-1)?.text())?.split("\r\n");
+  expect(rows?.[1]).toContain("a.png,models:/leukemia/3,");
+  expect(rows?.[2]).toContain(`b.png,,,,,,,,,"${BROKEN.detail}",`);
 });
 
 test("rows are ordered by what their heading says", async () => {
@@ -140,6 +166,56 @@ test("a server with a token asks for it, and says where it was wrong", async () 
   await user.clear(screen.getByLabelText("Token"));
   await user.type(screen.getByLabelText("Token"), "right{Enter}");
   expect(await screen.findByText("Drop an image to begin")).toBeTruthy();
+});
+
+test("a server whose token has changed asks for the new one", async () => {
+  locked = true;
+  sessionStorage.setItem("hemaml.token", "right");
+  const user = userEvent.setup();
+  render(<App />);
+  const input = await screen.findByLabelText("Image files");
+  token = "new";
+  await user.upload(input, new File(["a"], "a.png", { type: "image/png" }));
+  await user.type(await screen.findByLabelText("Token"), "new{Enter}");
+  expect(await screen.findByText("Answered by leukemia, version 3.")).toBeTruthy();
+});
+
+test("an answer and its explanation are of one version", async () => {
+  explains = "grad_cam";
+  const user = await withImages("a.png");
+  const heat = await screen.findByAltText("Where the model sees ALL, by gradcam++");
+  expect(heat.getAttribute("src")).toContain("v3");
+  version = 4;
+  await user.selectOptions(screen.getByLabelText("Method"), "layercam");
+  expect(await screen.findByText("Answered by leukemia, version 4.")).toBeTruthy();
+  expect((await screen.findByAltText(/Where/)).getAttribute("src")).toContain("v4");
+});
+
+test("a class whose explanation fails has no heat map, and another can be chosen", async () => {
+  explains = "grad_cam";
+  const user = await withImages("a.png");
+  await screen.findByAltText(/Where the model sees ALL/);
+  await user.selectOptions(screen.getByLabelText("Heat for"), "healthy");
+  await screen.findByRole("alert");
+  expect(screen.queryByAltText(/Where the model sees/)).toBeNull();
+  await user.selectOptions(screen.getByLabelText("Heat for"), "ALL");
+  expect(await screen.findByAltText(/Where the model sees ALL/)).toBeTruthy();
+  expect(screen.queryByRole("alert")).toBeNull();
+});
+
+test("what is known of a version is not told of the answers of another", async () => {
+  const user = await withImages("a.png");
+  await screen.findByText("Answered by leukemia, version 3.");
+  version = 4;
+  const d = new File(["d"], "d.png", { type: "image/png" });
+  await user.upload(screen.getByLabelText("Image files"), d);
+  const again = await screen.findByRole("button", { name: "Ask again" });
+  const result = within(screen.getByRole("region", { name: "Result of a.png" }));
+  expect(result.getByText("Answered by leukemia, version 3.")).toBeTruthy();
+  expect(result.queryByText(/accuracy|was not measured|of one patient/)).toBeNull();
+  await user.click(again);
+  expect(await result.findByText("Answered by leukemia, version 4.")).toBeTruthy();
+  expect(result.getByText(/accuracy: .950/)).toBeTruthy();
 });
 
 test("once another version answers, it is the one that is told of", async () => {

@@ -25,7 +25,7 @@ export function App() {
     },
     [reload],
   );
-  const images = useImages(model?.name ?? null, token, server.health, onAnswer);
+  const images = useImages(model?.name ?? null, token, server, onAnswer);
   const chosen = images.page.items.find((item) => item.id === images.page.chosen) ?? null;
   const locked = server.health?.token_required && (!token || server.problem?.status === 401);
 
@@ -62,7 +62,7 @@ export function App() {
                   item={chosen}
                   model={model}
                   token={token}
-                  onAgain={() => images.dispatch({ type: "again", ids: [chosen.id] })}
+                  dispatch={images.dispatch}
                 />
               ) : (
                 <Welcome />

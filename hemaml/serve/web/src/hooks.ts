@@ -3,6 +3,7 @@ import * as api from "./api";
 import { batch, EMPTY, type Item, type Page, reduce } from "./state";
 
 const BAD_FILE = 422;
+const BAD_TOKEN = 401;
 
 export type Theme = "auto" | "light" | "dark";
 
@@ -72,7 +73,7 @@ const NOTHING = { health: null, models: null, samples: [], problem: null };
 export function useImages(
   model: string | null,
   token: string | null,
-  health: api.Health | null,
+  { health, reload }: Server,
   onAnswer: (by: api.Answering) => void,
 ) {
   const [page, dispatch] = useReducer(reduce, EMPTY);
@@ -102,10 +103,11 @@ export function useImages(
         if (some.length > 1 && problem.status === BAD_FILE)
           for (const one of some) await ask([one]);
         else dispatch({ type: "failed", ids, model, problem });
+        if (problem.status === BAD_TOKEN) reload(); // what locks the page is the server's state
       }
     };
     ask(sending);
-  }, [page.items, model, limits, token, asking, onAnswer]);
+  }, [page.items, model, limits, token, asking, onAnswer, reload]);
 
   useFreedUrls(page);
   return { page, dispatch, waiting, asking };

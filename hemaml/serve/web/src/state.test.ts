@@ -1,14 +1,12 @@
-import { beforeAll, expect, test } from "vitest";
+import { expect, test } from "vitest";
 import type { Problem, Result } from "./api";
 import { batch, EMPTY, type Page, reduce } from "./state";
 
-beforeAll(() => {
-  URL.createObjectURL = (file) => `blob:${(file as File).name}`;
-});
-
-const file = (name: string, size = 1) => new File([new Uint8Array(size)], name);
+const image = (name: string, size = 1) => {
+  return { file: new File([new Uint8Array(size)], name), url: `blob:${name}` };
+};
 const added = (...names: string[]): Page =>
-  reduce(EMPTY, { type: "added", files: names.map((name) => file(name)) });
+  reduce(EMPTY, { type: "added", images: names.map((name) => image(name)) });
 const by = { name: "m", version: 1, uri: "models:/m/1" };
 const found = (label: string) => ({ label }) as Result;
 
@@ -20,7 +18,13 @@ test("the first image is chosen, and its neighbour once it is removed", () => {
   expect(page.chosen).toBe(1);
   page = reduce(reduce(page, { type: "removed", id: 0 }), { type: "removed", id: 1 });
   expect([page.items, page.chosen]).toEqual([[], null]);
-  expect(reduce(page, { type: "added", files: [file("d")] }).items[0]?.id).toBe(3);
+  expect(reduce(page, { type: "added", images: [image("d")] }).items[0]?.id).toBe(3);
+});
+
+test("what an image is added with is all that it is made of", () => {
+  const { file, url } = image("a");
+  const page = reduce(EMPTY, { type: "added", images: [{ file, url }] });
+  expect(page.items).toMatchObject([{ id: 0, file, url, state: "waiting" }]);
 });
 
 test("answers come to the images that were sent, in their order", () => {
@@ -57,12 +61,12 @@ test("what a model says that is asked no more is not shown", () => {
 test("a request has no more images and bytes than the server takes", () => {
   const page = reduce(EMPTY, {
     type: "added",
-    files: [file("a", 3000), file("b", 3000), file("c", 90_000), file("d")],
+    images: [image("a", 3000), image("b", 3000), image("c", 90_000), image("d")],
   });
   const names = (limits: { images: number; bytes: number }) =>
     batch(page.items, limits).map((item) => item.file.name);
   expect(names({ images: 2, bytes: 1e6 })).toEqual(["a", "b"]);
   expect(names({ images: 9, bytes: 5000 })).toEqual(["a"]);
-  const large = reduce(EMPTY, { type: "added", files: [file("c", 90_000)] });
+  const large = reduce(EMPTY, { type: "added", images: [image("c", 90_000)] });
   expect(batch(large.items, { images: 9, bytes: 5000 })).toHaveLength(1); // the server says why not
 });

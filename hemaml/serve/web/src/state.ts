@@ -21,7 +21,7 @@ export interface Page {
 }
 
 export type Action =
-  | { type: "added"; files: File[] }
+  | { type: "added"; images: Pick<Item, "file" | "url">[] }
   | { type: "removed"; id: number }
   | { type: "cleared" }
   | { type: "chosen"; id: number }
@@ -38,8 +38,8 @@ const FRESH = { asked: null, state: "waiting", result: null, by: null, problem: 
 export function reduce(page: Page, action: Action): Page {
   switch (action.type) {
     case "added": {
-      const added = action.files.map((file, i): Item => {
-        return { ...FRESH, id: page.nextId + i, file, url: URL.createObjectURL(file) };
+      const added = action.images.map((image, i): Item => {
+        return { ...FRESH, id: page.nextId + i, ...image };
       });
       return {
         items: [...page.items, ...added],

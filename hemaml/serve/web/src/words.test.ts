@@ -53,26 +53,35 @@ test("a table has a column for all that any image has", () => {
     file: "a.png",
     model: "models:/m/1",
     result: found,
+    refused: null,
   }));
   const [head, first, second, last] = csv(rows).split("\r\n");
   expect(head).toBe(
     "image,model,width,height,label,p(ALL),p(healthy),pixels(background),pixels(nucleus)," +
-      "nucleus/cytoplasm,unlike training images,notice",
+      "nucleus/cytoplasm,unlike training images,refused,notice",
   );
-  expect(first).toBe(`a.png,models:/m/1,4,3,ALL,0.75,0.25,,,,,"${NOTICE}"`);
-  expect(second).toBe(`a.png,models:/m/1,4,3,,,,8,4,1.5,,"${NOTICE}"`);
+  expect(first).toBe(`a.png,models:/m/1,4,3,ALL,0.75,0.25,,,,,,"${NOTICE}"`);
+  expect(second).toBe(`a.png,models:/m/1,4,3,,,,8,4,1.5,,,"${NOTICE}"`);
   expect(last).toBe("");
+});
+
+test("a refused image is a row that says why", () => {
+  const refused = { file: "b.png", model: "", result: null, refused: "it is cut, and too large" };
+  const lines = csv([{ file: "a.png", model: "m", result, refused: null }, refused]).split("\r\n");
+  expect(lines[2]).toBe(`b.png,,,,,,,,,"it is cut, and too large","${NOTICE}"`);
 });
 
 test.each(["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1"])(
   "%j as a name is no formula",
   (file) => {
-    expect(csv([{ file, model: "m", result }])).toContain(`'${file}`);
+    expect(csv([{ file, model: "m", result, refused: null }])).toContain(`'${file}`);
   },
 );
 
 test("quotes and lines in a name stay in their cell", () => {
-  expect(csv([{ file: 'a "b",\nc', model: "m", result }])).toContain('\r\n"a ""b"",\nc",m,');
+  expect(csv([{ file: 'a "b",\nc', model: "m", result, refused: null }])).toContain(
+    '\r\n"a ""b"",\nc",m,',
+  );
 });
 
 test("sizes are told in their unit", () => {

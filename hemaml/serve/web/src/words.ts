@@ -61,7 +61,9 @@ export function confidence(result: Result): number | null {
 export interface Row {
   file: string;
   model: string;
-  result: Result;
+  result: Result | null;
+  /** Why there is no result. */
+  refused: string | null;
 }
 
 /** One line an image. A spreadsheet must not take a file's name for a formula. */
@@ -72,21 +74,22 @@ export function csv(rows: Row[]): string {
     ...["image", "model", "width", "height", "label"],
     ...probable.map((name) => `p(${name})`),
     ...areas.map((name) => `pixels(${name})`),
-    ...["nucleus/cytoplasm", "unlike training images", "notice"],
+    ...["nucleus/cytoplasm", "unlike training images", "refused", "notice"],
   ];
-  const lines = rows.map(({ file, model, result }) => [
-    ...[file, model, result.width, result.height, result.label],
-    ...probable.map((name) => result.probabilities?.[name]),
-    ...areas.map((name) => result.segmentation?.areas[name]),
-    result.segmentation?.nucleus_cytoplasm_ratio,
-    result.novelty?.unlike,
+  const lines = rows.map(({ file, model, result, refused }) => [
+    ...[file, model, result?.width, result?.height, result?.label],
+    ...probable.map((name) => result?.probabilities?.[name]),
+    ...areas.map((name) => result?.segmentation?.areas[name]),
+    result?.segmentation?.nucleus_cytoplasm_ratio,
+    result?.novelty?.unlike,
+    refused,
     NOTICE,
   ]);
   return [head, ...lines].map((line) => `${line.map(cell).join(",")}\r\n`).join("");
 }
 
 function union(rows: Row[], names: (result: Result) => string[]): string[] {
-  return [...new Set(rows.flatMap((row) => names(row.result)))];
+  return [...new Set(rows.flatMap(({ result }) => (result ? names(result) : [])))];
 }
 
 function cell(value: string | number | boolean | null | undefined): string {

@@ -14,7 +14,10 @@ interface Props {
 
 /** Where images come in, and all that are there. */
 export function Images({ page, dispatch, samples, limits, waiting, token }: Props) {
-  const add = (files: File[]) => files.length && dispatch({ type: "added", files });
+  const add = (files: File[]) => {
+    const images = files.map((file) => ({ file, url: URL.createObjectURL(file) }));
+    dispatch({ type: "added", images });
+  };
   const done = page.items.filter((item) => item.state === "done" || item.state === "failed").length;
   return (
     <section className="images" aria-label="Images">

@@ -1,6 +1,6 @@
-import { useEffect, useState } from "react";
+import { useCallback, useEffect, useState } from "react";
 import { explain, type ModelFacts, type Problem, Refused, type Why } from "../api";
-import type { Item } from "../state";
+import type { Action, Item } from "../state";
 import { title } from "../words";
 import { Neighbours } from "./neighbours";
 import { ProblemNote } from "./problem-note";
@@ -12,22 +12,24 @@ interface Props {
   item: Item;
   model: ModelFacts;
   token: string | null;
-  onAgain: () => void;
+  dispatch: (action: Action) => void;
 }
 
 /** What the model says of the chosen image, and why. */
-export function ResultView({ item, model, token, onAgain }: Props) {
+export function ResultView({ item, model, token, dispatch }: Props) {
   const [target, setTarget] = useState("");
   const [method, setMethod] = useState("gradcam++");
-  const { why, problem } = useWhy(item, model, target, method, token);
+  const again = useCallback(() => dispatch({ type: "again", ids: [item.id] }), [dispatch, item.id]);
+  const { why, problem } = useWhy(item, model, target, method, token, again);
   if (item.state === "failed" && item.problem)
     return (
       <section className="result" aria-label={`Result of ${item.file.name}`}>
         <h2 className="file">{item.file.name}</h2>
-        <ProblemNote problem={item.problem} onAgain={onAgain} />
+        <ProblemNote problem={item.problem} onAgain={again} />
       </section>
     );
   const { result, by } = item;
+  const current = by?.uri === model.uri;
   return (
     <section className="result" aria-label={`Result of ${item.file.name}`}>
       <h2 className="file">
@@ -48,14 +50,22 @@ export function ResultView({ item, model, token, onAgain }: Props) {
         {result ? (
           <div className="said">
             {result.segmentation && <Regions segmentation={result.segmentation} />}
-            <Verdict result={result} model={model} />
+            <Verdict result={result} model={current ? model : null} />
             {by && <p className="by">{`Answered by ${title(by.name)}, version ${by.version}.`}</p>}
+            {!current && (
+              <p className="by">
+                {`What this page tells of the model is of version ${model.version}. `}
+                <button type="button" className="link" onClick={again}>
+                  Ask again
+                </button>
+              </p>
+            )}
           </div>
         ) : (
           <p className="pending">Asking {title(model.name)}…</p>
         )}
       </div>
-      {problem && <ProblemNote problem={problem} />}
+      {problem && <ProblemNote problem={problem} onAgain={again} />}
       {why?.kind === "neighbours" && <Neighbours neighbours={why.neighbours} />}
     </section>
   );
@@ -68,19 +78,23 @@ function useWhy(
   target: string,
   method: string,
   token: string | null,
+  again: () => void,
 ) {
   const [why, setWhy] = useState<Why | null>(null);
   const [problem, setProblem] = useState<Problem | null>(null);
   const asked = item.state === "done" && model.explains !== null && model.explains !== "contours";
   const grad = model.explains === "grad_cam";
+  const by = item.by?.uri;
   useEffect(() => {
+    setWhy(null); // what explained another class or answer
+    setProblem(null);
     if (!asked) return;
     const stop = new AbortController();
     const how = grad ? { target, method } : {};
     explain(item.file, model.name, how, { token, signal: stop.signal })
       .then((found) => {
-        setWhy(found.explanation);
-        setProblem(null);
+        if (found.model.uri === by) setWhy(found.explanation);
+        else again(); // another version answers by now, and explains its own answers alone
       })
       .catch((error: unknown) => {
         if (stop.signal.aborted) return;
@@ -88,7 +102,7 @@ function useWhy(
         setProblem(error.problem);
       });
     return () => stop.abort();
-  }, [asked, grad, item.file, model.name, target, method, token]);
+  }, [asked, grad, by, item.file, model.name, target, method, token, again]);
   return { why, problem };
 }
 

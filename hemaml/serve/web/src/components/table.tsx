@@ -45,7 +45,7 @@ export function Table({ items, chosen, onChoose }: Props) {
   const columns = COLUMNS.filter(({ of }) => !of || items.some(of));
   const column = columns.find((one) => one.name === order?.name);
   const rows = column ? sorted(items, column, order?.down ?? false) : items;
-  const done = items.filter((item) => item.result);
+  const done = items.filter((item) => item.result || item.problem);
   return (
     <section className="batch" aria-label="All images">
       <div className="head">
@@ -117,9 +117,9 @@ const arrow = (name: string, order: Order) =>
   order?.name !== name ? "" : order.down ? " ↓" : " ↑";
 
 function save(items: Item[]) {
-  const rows = items.flatMap(({ file, result, by }) =>
-    result ? [{ file: file.name, model: by?.uri ?? "", result }] : [],
-  );
+  const rows = items.map(({ file, result, by, problem }) => {
+    return { file: file.name, model: by?.uri ?? "", result, refused: problem?.detail ?? null };
+  });
   const url = URL.createObjectURL(new Blob([csv(rows)], { type: "text/csv" }));
   const link = document.createElement("a");
   link.href = url;

@@ -3,7 +3,8 @@ import { calibration, decidedness, percent, ranked, score } from "../words";
 
 interface Props {
   result: Result;
-  model: ModelFacts;
+  /** Null where another version answered: what is known of this one says nothing of that. */
+  model: ModelFacts | null;
 }
 
 /** The answer, how decided it is, and what such answers were worth. */
@@ -23,14 +24,14 @@ export function Verdict({ result, model }: Props) {
             <small>{decidedness(probabilities)}</small>
           </p>
           <Bars probabilities={probabilities} />
-          <p className="worth">{calibration(model)}</p>
+          {model && <p className="worth">{calibration(model)}</p>}
         </>
       )}
       <p className="worth">
-        {headline(model)}
+        {model && headline(model)}
         {novelty && !novelty.unlike && ` ${novelty.text}`}
       </p>
-      {model.split.leaky && (
+      {model?.split.leaky && (
         <p className="leaky" role="note">
           Measured on a split that may have images of one patient on both sides: expect less.
         </p>

@@ -42,7 +42,7 @@ export function Viewer({ item, why, children }: Props) {
           <Outlines {...{ segmentation, strength }} width={result.width} height={result.height} />
         )}
       </div>
-      {(heat || segmentation) && (
+      {(heat || segmentation || children) && (
         <figcaption>
           <label htmlFor={slider}>
             <span>Overlay</span>
@@ -75,7 +75,7 @@ function Outlines({ segmentation, width, height, strength }: OutlineProps) {
   return (
     <svg
       className="outlines"
-      viewBox={`0 0 ${width} ${height}`}
+      viewBox={`-0.5 -0.5 ${width} ${height}`} // corners count from the centres of pixels
       role="img"
       aria-label={`Outlines of ${names.join(" and ")}`}
     >
