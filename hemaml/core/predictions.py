@@ -13,6 +13,7 @@ from typing import Self
 import numpy as np
 
 from hemaml.core.dataset import Dataset
+from hemaml.core.errors import Diverged
 from hemaml.core.objective import Predictor
 from hemaml.core.types import Float32Array, UInt8Array
 
@@ -86,6 +87,22 @@ class Answers:
         """The stored answers, whatever is asked; it is asked for the one set."""
         assert len(images) == len(self.found)
         return self.found
+
+
+def predictions(model: Predictor, images: Sequence[UInt8Array]) -> list[Float32Array]:
+    """What a model predicts for images, to be scored.
+
+    Raises:
+        Diverged: A probability is not finite: its largest would be taken for that of the first
+            class, and scores of that look like any others.
+    """
+    found = model.predict(images)
+    if broken := sum(not np.isfinite(values).all() for values in found):
+        raise Diverged(
+            f"probabilities must be finite, but those of {broken} of {len(found)} images are not. "
+            "Lower the learning rate, or look for damaged images."
+        )
+    return found
 
 
 def ms_per_image(model: Predictor, images: Sequence[UInt8Array]) -> float:

@@ -13,6 +13,7 @@ from hemaml.core.comparison import Comparison
 from hemaml.core.dataset import Dataset
 from hemaml.core.errors import DataError, UnknownName
 from hemaml.core.objective import Model, Predictor
+from hemaml.core.predictions import predictions
 from hemaml.core.task import Fold, Outer, Task
 from hemaml.core.types import Float32Array, UInt8Array
 from hemaml.data import splits
@@ -128,6 +129,7 @@ def predicted_probabilities(model: Predictor, data: Dataset) -> Float32Array:
 
     Raises:
         DataError: The data has no images, no labels, or masks.
+        Diverged: A probability is not finite.
     """
     if not len(data) or len(data.labels) != len(data) or len(data.masks):
         raise DataError(
@@ -135,7 +137,7 @@ def predicted_probabilities(model: Predictor, data: Dataset) -> Float32Array:
             f"{len(data)} images, {len(data.labels)} labels and {len(data.masks)} masks. "
             "Choose a reader of classification data."
         )
-    return np.stack(model.predict(data.images))
+    return np.stack(predictions(model, data.images))
 
 
 def score(model: Predictor, data: Dataset) -> dict[str, float]:

@@ -14,6 +14,7 @@ from hemaml.core.comparison import Comparison
 from hemaml.core.dataset import Dataset
 from hemaml.core.errors import DataError
 from hemaml.core.objective import Predictor
+from hemaml.core.predictions import predictions
 from hemaml.core.task import Task
 from hemaml.core.types import Float64Array, UInt8Array
 from hemaml.data import splits
@@ -145,9 +146,10 @@ def predicted_masks(model: Predictor, data: Dataset) -> list[UInt8Array]:
 
     Raises:
         DataError: The data set has no masks, other classes, or no images.
+        Diverged: A probability is not finite.
     """
     _check(data)
-    return [p.argmax(axis=2).astype(np.uint8) for p in model.predict(data.images)]
+    return [p.argmax(axis=2).astype(np.uint8) for p in predictions(model, data.images)]
 
 
 def _scored(model: Predictor, data: Dataset) -> ScoredImages:

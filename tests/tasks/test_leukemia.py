@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hemaml.core.dataset import Dataset
-from hemaml.core.errors import DataError, UnknownName
+from hemaml.core.errors import DataError, Diverged, UnknownName
 from hemaml.ops.classification_scores import SCORES
 from hemaml.tasks.leukemia import task
 
@@ -37,6 +37,12 @@ def test_the_truth_scores_best():
     assert tuple(scores) == SCORES
     assert all(scores[name] == 1 for name in ("auc", "accuracy", "f1", "specificity"))
     assert scores[task.primary] == 1
+
+
+def test_a_model_that_predicts_no_numbers_has_diverged():
+    rows = [(0.9, 0.1), (np.nan, np.nan)]
+    with pytest.raises(Diverged, match="1 of 2 images"):
+        task.score(Fixed(rows), dataset([0, 1]))
 
 
 def test_less_is_better_where_the_task_says_so():

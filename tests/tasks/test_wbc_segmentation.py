@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hemaml.core.errors import DataError, UnknownName
+from hemaml.core.errors import DataError, Diverged, UnknownName
 from hemaml.data.smears import Smears, read
 from hemaml.tasks.wbc_segmentation import task
 
@@ -32,6 +32,16 @@ def test_the_truth_scores_best(data):
     assert scores["hausdorff"] == 0
     assert scores[task.primary] == scores["dice"]
     assert {f"dice/{name}" for name in data.classes} <= scores.keys()
+
+
+def test_a_model_that_predicts_no_numbers_has_diverged_rather_than_seen_background(data):
+    class Broken(Fixed):
+        def predict(self, images):
+            first, *others = super().predict(images)
+            return [first * np.nan, *others]
+
+    with pytest.raises(Diverged, match="1 of 8 images"):
+        task.score(Broken(data.masks), data)
 
 
 def test_dice_leaves_background_out(data):
