@@ -82,7 +82,7 @@ def test_other_classes_and_runs_without_a_model_are_refused(stub_data, monkeypat
     monkeypatch.setattr(MODULE, "read_dataset", reader)
     with pytest.raises(ConfigError, match="its own classes, no, yes, in this order, but other has"):
         call(run.run_id, "other")
-    with pytest.raises(StoreError):
+    with pytest.raises(StoreError, match="must have what is asked for.*Correct the name or id"):
         call("0" * 32, "other")
     with pytest.raises(ConfigError, match="models:/name/version, but got 'models:/stub'"):
         call("models:/stub", "other")

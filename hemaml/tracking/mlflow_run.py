@@ -26,6 +26,8 @@ FLUSH_COUNT = 900
 """MLflow takes at most 1000 metrics a batch."""
 PARAM_CHARS = 6000
 """MLflow cuts longer values with only a warning."""
+UNKNOWN = "RESOURCE_DOES_NOT_EXIST"
+"""MLflow's code for a run, a model or an alias that it has not."""
 
 
 @contextmanager
@@ -43,10 +45,15 @@ def store_errors(uri: str) -> Iterator[None]:
         if refused := refusal(without_secret(uri), error):
             raise refused from error
         note_silence(error)
-        cause = str(error).partition("\n")[0]
+        cause = without_secret(str(error).partition("\n")[0])
+        if getattr(error, "error_code", "") == UNKNOWN:
+            raise StoreError(
+                f"the MLflow store must have what is asked for, but {without_secret(uri)} says: "
+                f"{cause.rstrip('.')}. Correct the name or id; `hemaml ui` shows what there is."
+            ) from error
         raise StoreError(
             f"the MLflow store must take reads and writes, but {without_secret(uri)} gave: "
-            f"{without_secret(cause)}. Check the server or the disk, then go on with --resume."
+            f"{cause}. Check the server or the disk; a sweep then goes on with --resume."
         ) from error
 
 
