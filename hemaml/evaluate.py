@@ -14,7 +14,8 @@ finished is told again, without training or scoring anything.
 
 Where each image of a classification set is in one test part, as with folds or with each group left
 out once, all test predictions together are scored as well: a part of one case alone has no AUC.
-Where test parts overlap, only their confusion matrices are added up.
+Where test parts overlap, only their confusion matrices are added up. Each split's run has the
+figures of its own test part.
 """
 
 import hashlib
@@ -301,6 +302,8 @@ def run_split(job: Job, assigned: Assigned, report: Report) -> Outcome:
         drawn = test_draws(job.plan.objective.task, answers, test, job.data)
         run.log_bytes(save(drawn), DRAWS)
         run.log_bytes(_probabilities(answers), PREDICTIONS)
+        if "classification" in job.plan.objective.task.figures:
+            log_pictures(run, draw(answers[""], test), "figures")
         run.log_metrics({f"test/{name}": value for name, value in scores.items()})
         run.log_metrics(_test_intervals(intervals))
         run.set_tags({SCORED: "true"})

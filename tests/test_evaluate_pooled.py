@@ -47,5 +47,13 @@ def test_predictions_of_parts_of_one_class_are_scored_together(workplace, tmp_pa
 
 
 @pytest.mark.slow
-def test_random_splits_are_not_pooled(workplace):
-    assert hemaml.evaluate(plan_of(test=0.3, outer_val=0.3), splits=2).pooled == {}
+@pytest.mark.figures
+def test_random_splits_are_not_pooled_and_each_has_its_figures(workplace, tmp_path):
+    result = hemaml.evaluate(plan_of(test=0.3, outer_val=0.3), splits=2)
+    assert result.pooled == {}
+    tracker = MlflowTracker(tracking_uri(), "lymphoma")
+    parts = tracker.find({"kind": "split"}, parent=result.run_id)
+    assert len(parts) == 2
+    for part in parts:
+        for name in ("scores", "confusion", "roc", "reliability"):
+            assert tracker.download(part.id, f"figures/{name}.png", tmp_path / part.id).is_file()
