@@ -32,6 +32,7 @@ const BROKEN: Problem = {
   action: "Send it again.",
 };
 
+let lost = false;
 let locked = false;
 let token = "right";
 let version = 3;
@@ -49,6 +50,7 @@ beforeEach(() => {
   sessionStorage.clear();
   vi.stubGlobal("fetch", async (url: string, init: RequestInit) => {
     const sent = (init.headers as Headers).get("Authorization");
+    if (lost && !url.endsWith("/predict")) throw new TypeError("network");
     if (url.endsWith("/health"))
       return Response.json({ status: "ok", token_required: locked, limits: LIMITS, models: [] });
     if (locked && sent !== `Bearer ${token}`)
@@ -83,6 +85,7 @@ beforeEach(() => {
 
 afterEach(() => {
   cleanup();
+  lost = false;
   locked = false;
   token = "right";
   version = 3;
@@ -216,6 +219,17 @@ test("what is known of a version is not told of the answers of another", async (
   await user.click(again);
   expect(await result.findByText("Answered by leukemia, version 4.")).toBeTruthy();
   expect(result.getByText(/accuracy: .950/)).toBeTruthy();
+});
+
+test("a server that is lost as another version answers leaves what was answered", async () => {
+  const user = await withImages("a.png");
+  await screen.findByText("Answered by leukemia, version 3.");
+  version = 4;
+  lost = true;
+  const d = new File(["d"], "d.png", { type: "image/png" });
+  await user.upload(screen.getByLabelText("Image files"), d);
+  expect((await screen.findByRole("alert")).textContent).toContain("It cannot be reached.");
+  expect(screen.getByText("Answered by leukemia, version 3.")).toBeTruthy();
 });
 
 test("once another version answers, it is the one that is told of", async () => {

@@ -55,8 +55,10 @@ export function useServer(token: string | null): Server {
         ]);
         take({ models, samples });
       } catch (error) {
-        if (error instanceof api.Refused) take({ models: null, problem: error.problem });
-        else throw error;
+        if (!(error instanceof api.Refused)) throw error;
+        const { problem } = error;
+        // A lost server leaves what it has said; a refused token asks all anew.
+        take(problem.status === BAD_TOKEN ? { models: null, problem } : { problem });
       }
     })();
     return () => {
