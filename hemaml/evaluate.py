@@ -127,7 +127,11 @@ def evaluate(
         ConfigError: `splits` is below 1, or not the number of official folds.
         TrialError: A split did not train to its end; the others are recorded.
     """
-    plan = experiment if isinstance(experiment, Plan) else load_experiment(experiment, overrides)
+    plan = (
+        experiment
+        if isinstance(experiment, Plan)
+        else load_experiment(experiment, overrides, search=False)
+    )
     plan = plan.at(point or {})
     if splits is not None and splits < 1:
         raise ConfigError(f"`splits >= 1` must hold, but got {splits}.")

@@ -62,7 +62,11 @@ def run(
     Raises:
         ConfigError, DataError, StoreError: As in `sweep`.
     """
-    plan = experiment if isinstance(experiment, Plan) else load_experiment(experiment, overrides)
+    plan = (
+        experiment
+        if isinstance(experiment, Plan)
+        else load_experiment(experiment, overrides, search=False)
+    )
     job = open_job(plan.at(point or {}))
     tags = {str(key): str(value) for key, value in run_tags(job).items()}
     note = {"mlflow.note.content": run_note(job)}

@@ -184,12 +184,13 @@ def test_errors_go_to_stderr_without_a_traceback(workplace):
 
 @pytest.mark.slow
 def test_run_evaluate_and_doctor_on_generated_smears(workplace):
-    code, shown = call("run", SMEARS, *TINY)
+    code, shown = call("run", SMEARS, *TINY, "--set", "params.scale=9")  # which a sweep searches
     assert code == 0 and "dice" in shown
     (run,) = tracker().find({"kind": "run"})
+    assert float(run.params["scale"]) == 9
     assert run.status == "FINISHED" and run.metrics["params_total"] == pytest.approx(7000, rel=0.1)
     assert tracker().read_text(run.id, "pictures/per_class.html")
-    assert call("run", SMEARS, *TINY)[0] == 0
+    assert call("run", SMEARS, *TINY, "--set", "params.scale=9")[0] == 0
     runs = tracker().find({"kind": "run"})
     assert runs[1].tags["reused_from"] == run.id and runs[1].metrics["dice"] == run.metrics["dice"]
     code, shown = call("evaluate", SMEARS, "--splits", "2", "--run", run.id, *TINY)

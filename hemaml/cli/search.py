@@ -180,7 +180,7 @@ def evaluate(
     from hemaml.notes import told
     from hemaml.record import recorded_course
 
-    plan = hemaml.load_experiment(experiment, set_ or [])
+    plan = hemaml.load_experiment(experiment, set_ or [], search=False)
     course = [Change(-1, {})]
     if sweep_id or run_id:
         keep = [text.partition("=")[0].removeprefix("params.") for text in set_ or []]
