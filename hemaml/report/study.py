@@ -47,7 +47,7 @@ class Study:
 
     Attributes:
         figure: What is asked for.
-        y: Name of the recorded number on the y-axis.
+        y: Name of the recorded number on the y-axis, or of what `figure.minus` is taken from.
         axis: The searched parameter on the x-axis; None where it is a recorded number.
         marks: By line, then along the axis.
         num_folds: Folds that the value of a trial is the mean of.
@@ -116,6 +116,12 @@ class Study:
         return self.figure.words.get(name) or SIZES.get(name, name)
 
     @property
+    def height(self) -> str:
+        """What the y-axis shows, in words."""
+        less = f" less {self.word(self.figure.minus)}" if self.figure.minus else ""
+        return self.word(self.y) + less
+
+    @property
     def note(self) -> str:
         """How to read it: what a mark is, and over how many seeds."""
         nums = sorted({mark.num for mark in self.marks})
@@ -125,7 +131,9 @@ class Study:
             scored += f", the mean of {self.num_folds} folds"
         told = f"One trial a mark, {scored}."
         if nums[-1] > 1:
-            told = f"Mean over {seeds} seeds with their standard deviation, {scored}."
+            over = [self.word(name) for name in self.figure.over]
+            repeats = f"values of {' and '.join(over)}" if over else "seeds"
+            told = f"Mean over {seeds} {repeats} with their standard deviation, {scored}."
         if self.figure.size:
             told += f" The larger the bubble, the larger its {self.word(self.figure.size)}."
         if self.figure.paper:
@@ -143,7 +151,8 @@ def studies(sweep: Swept) -> list[Study]:
 def _study(sweep: Swept, figure: StudyFigure) -> Study:
     groups: dict[tuple[tuple[str, Scalar], ...], list[Trial]] = {}
     for trial in sorted(sweep.settled, key=lambda trial: trial.number):
-        key = tuple((n, trial.point.get(n)) for n in sweep.space if n != SEED)
+        repeated = (SEED, *figure.over)
+        key = tuple((n, trial.point.get(n)) for n in sweep.space if n not in repeated)
         groups.setdefault(key, []).append(trial)
     y = figure.y or sweep.goal.metric
     axis = sweep.space.root.get(figure.x)
@@ -158,6 +167,8 @@ def _study(sweep: Swept, figure: StudyFigure) -> Study:
 def _mark(sweep: Swept, figure: StudyFigure, y: str, trials: Sequence[Trial]) -> Iterator[Mark]:
     """The mark of some trials, unless a number that it needs was not recorded."""
     values = [trial.value(y) for trial in trials]
+    if figure.minus:
+        values = [trial.value(y) - trial.value(figure.minus) for trial in trials]
     x: Scalar = trials[0].point.get(figure.x)
     if figure.x not in sweep.space.root:
         x = fmean(trial.value(figure.x) for trial in trials)
@@ -220,7 +231,7 @@ def study_table(study: Study) -> Table:
     heads = [
         *(["line"] if study.figure.by else []),
         study.word(study.figure.x),
-        study.word(study.y),
+        study.height,
         *map(study.word, sized),
         "trials",
     ]

@@ -30,7 +30,7 @@ PAPER = "the paper's, on its splits"
 
 def draw_study(study: Study) -> "Figure":
     """The marks with their bars, the paper's beside them."""
-    page = new_figure(study.word(study.figure.x), study.word(study.y), height=460)
+    page = new_figure(study.word(study.figure.x), study.height, height=460)
     if study.choices:
         ends = [-0.5, len(study.choices) - 0.5]
         page.update_xaxes(
@@ -83,7 +83,7 @@ def _told(study: Study, mark: Mark) -> str:
     """What is shown of a mark under the pointer."""
     lines = [mark.series] if mark.series else []
     lines.append(f"{study.word(study.figure.x)}: {number(mark.x)}")
-    lines.append(f"{study.word(study.y)}: {plus_minus(mark.y, mark.spread)}")
+    lines.append(f"{study.height}: {plus_minus(mark.y, mark.spread)}")
     if study.figure.size:
         lines.append(f"{study.word(study.figure.size)}: {number(mark.size)}")
     return "<br>".join([*lines, counted(mark.num, "trial")])
@@ -136,7 +136,7 @@ def study_png(study: Study) -> bytes:
     axes.tick_params(length=0, labelcolor=INK)
     _plot(axes, study)
     axes.set_xlabel(study.word(study.figure.x), parse_math=False)
-    axes.set_ylabel(study.word(study.y), parse_math=False)
+    axes.set_ylabel(study.height, parse_math=False)
     if named:
         axes.legend(frameon=False, fontsize=9, ncols=COLUMNS, loc="lower left", borderaxespad=0.2,
                     bbox_to_anchor=(0, 1), handletextpad=0.3)  # fmt: skip

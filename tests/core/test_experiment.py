@@ -67,6 +67,7 @@ TWO = {
     ("figures", "told"),
     [
         ([{**BY_X, "by": ["z"]}], "unknown searched parameter 'z'; known: width, x"),
+        ([{**BY_X, "over": ["z"]}], "unknown searched parameter 'z'; known: width, x"),
         ([BY_X], "leaves out 'width', whose values it would mix"),
         ([{**BY_X, "by": ["width"]}] * 2, r"`name` must differ, .*\['by_x', 'by_x'\]"),
         ([{**BY_X, "paper": [{"x": 1, "y": 2}]}], "`source` must say"),

@@ -69,6 +69,23 @@ def test_a_mark_is_the_mean_over_seeds_with_their_deviation(result):
     check_drawing(result)
 
 
+def test_differences_are_taken_trial_by_trial_and_draws_averaged(stub):
+    gain = {"name": "gain", "title": "Gain", "x": "x", "y": "score", "minus": "params_total",
+            "over": ["width"], "words": {"params_total": "size"}}  # fmt: skip
+    result = swept([gain], {"x": X, "width": WIDTHS, "seed": SEEDS})
+    (study,) = studies(read_sweep(record_of(result)))
+    tracker = MlflowTracker(settings.tracking_uri(), "stub")
+    trials = tracker.find({"kind": "trial"}, parent=result.run_id)
+    assert [mark.x for mark in study.marks] == [0, 0.3, 1]
+    for mark in study.marks:
+        same = [trial.metrics for trial in trials if float(trial.params["x"]) == mark.x]
+        gains = [metrics["score"] - metrics["params_total"] for metrics in same]
+        assert mark.num == len(gains) == 6
+        assert (mark.y, mark.spread) == (pytest.approx(mean(gains)), pytest.approx(stdev(gains)))
+    assert study.height == "score less size"
+    assert study.note.startswith("Mean over 6 values of width with their standard deviation")
+
+
 def test_the_parent_run_has_each_figure_as_png_and_as_a_page_that_works_offline(result):
     tracker = MlflowTracker(settings.tracking_uri(), "stub")
     for name in ("by_x", "by_size"):
