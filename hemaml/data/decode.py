@@ -18,6 +18,8 @@ from PIL import Image
 from hemaml.core.types import UInt8Array
 from hemaml.data.problems import BadFile
 
+DECODE_VERSION = 3
+"""To be raised when files decode to other arrays, so that remembered digests are not used."""
 MAX_PIXELS = 80_000_000
 """Larger pictures are refused before they are decoded; no field of view of a camera has so many."""
 MAGIC = {

@@ -9,12 +9,9 @@ from hemaml.core.cache import array_digest
 from hemaml.core.dataset import Dataset
 from hemaml.core.settings import cache_root
 from hemaml.core.types import UInt8Array
-from hemaml.data.decode import decode_image, decode_mask
+from hemaml.data.decode import DECODE_VERSION, decode_image, decode_mask
 from hemaml.data.digests import FileDigests, file_stamp
 from hemaml.data.problems import BadFile, raise_first
-
-DECODE_VERSION = 3
-"""To be raised when decoding changes, so that remembered digests are not used any more."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,7 +55,6 @@ def fit_network(
     validate_every: int = 1,
     schedule: Schedule | None = None,
     generators: Mapping[str, torch.Generator] | None = None,
-    max_norm: float | None = None,
     patience: Patience | None = None,
     precision: Precision = "float32",
 ) -> Iterator[Step]:
@@ -80,7 +79,6 @@ def fit_network(
         validate_every: Epochs from one validation to the next.
         schedule: Factor of the learning rates for each batch; None keeps them.
         generators: All that `batches` and `loss` draw from, by name; part of the state.
-        max_norm: Gradients are scaled down to this norm, None leaves them.
         patience: Ends the fit early; None never does.
         precision: Of `loss`, on any device. Losses are scaled where it is float16.
 
@@ -95,7 +93,7 @@ def fit_network(
         OutOfMemory: The device has no memory left.
     """
     keep_freed_memory()
-    run = _Run(network, optimiser, schedule, dict(generators or {}), max_norm, context, precision)
+    run = _Run(network, optimiser, schedule, dict(generators or {}), context, precision)
     if context.state is not None:
         run.load(context.state)
     seconds: list[float] = []
@@ -126,7 +124,6 @@ class _Run:
     optimiser: torch.optim.Optimizer
     schedule: Schedule | None
     generators: dict[str, torch.Generator]
-    max_norm: float | None
     context: Context
     precision: Precision
     epoch: int = 0
@@ -228,9 +225,6 @@ class _Run:
                 group["lr"] = lr * factor
         self.optimiser.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-        if self.max_norm is not None:
-            self.scaler.unscale_(self.optimiser)
-            nn.utils.clip_grad_norm_(self.network.parameters(), self.max_norm)
         scale = self.scaler.get_scale()
         self.scaler.step(self.optimiser)
         self.scaler.update()
