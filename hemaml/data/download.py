@@ -6,6 +6,7 @@ over a hospital's network need HTTP Range requests (RFC 9110, section 14).
 
 import base64
 import json
+import string
 import time
 import urllib.error
 import urllib.request
@@ -13,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from hemaml.core.errors import DataError
 
@@ -137,7 +138,7 @@ def _network() -> Iterator[None]:
 def _request(url: str) -> urllib.request.Request:
     """A GET; user and password of the URL, which urllib would take for a host, as a header."""
     parts = urlsplit(url)
-    plain = parts._replace(netloc=_host(parts)).geturl()
+    plain = quote(parts._replace(netloc=_host(parts)).geturl(), safe=string.punctuation)
     request = urllib.request.Request(plain, headers={"User-Agent": "hemaml"})
     if parts.username is not None:
         account = f"{unquote(parts.username)}:{unquote(parts.password or '')}"

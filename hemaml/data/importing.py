@@ -73,6 +73,8 @@ def _is_web(source: str) -> bool:
     try:
         parts = urlsplit(source)
         _ = parts.port  # which raises where it is no port
+        if parts.scheme in ("http", "https") and not parts.hostname:
+            raise ValueError("no host")
     except ValueError as error:
         shown = re.sub(r"//.*@.*|\?.*", "...", source)  # as in `shown_url`, nothing secret
         raise ConfigError(

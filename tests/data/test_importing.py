@@ -64,6 +64,7 @@ class Server:
         self.status: int | None = None
         self.retry_after: str | None = None
         self.authorization: str | None = None
+        self.path = ""
         server = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -81,6 +82,7 @@ class Server:
         asked = handler.headers.get("Range")
         self.ranges.append(asked)
         self.authorization = handler.headers.get("Authorization")
+        self.path = handler.path
         if self.status:
             handler.send_response(self.status)
             if self.retry_after:
@@ -297,12 +299,18 @@ def test_nobody_at_home(target):
         import_dataset("http://127.0.0.1:9/set.zip", target)
 
 
+def test_letters_and_spaces_of_a_url_are_written_as_servers_want_them(server, target):
+    import_dataset(server.url.replace("set.zip", "Größe (1) %C3%A4.zip?v=1&w=ß"), target)
+    assert server.path == "/Gr%C3%B6%C3%9Fe%20(1)%20%C3%A4.zip?v=1&w=%C3%9F"
+
+
 @pytest.mark.parametrize(
     ("url", "shown"),
     [
         ("http://[bad/x.zip", "'http://[bad/x.zip'"),
         ("https://host:port/x.zip?sig=secret", "'https://host:port/x.zip...'"),
         ("https://host:99999/x.zip", "'https://host:99999/x.zip'"),
+        ("https:///x.zip", "'https:///x.zip'"),
         ("https://me:secret/@host/x.zip", "'https:...'"),
         ("https://host:port/x.zip?to=me@host&sig=secret", "'https:...'"),
     ],
