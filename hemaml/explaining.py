@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from hemaml.core import settings
-from hemaml.core.errors import ConfigError, DataError, StoreError
+from hemaml.core.errors import ConfigError, DataError, StoreError, UnknownName
 from hemaml.core.objective import load_objective, objective_names
 from hemaml.core.staging import staging
 from hemaml.core.tracker import REGISTERED, is_registered
@@ -55,7 +55,7 @@ class Prediction:
     Attributes:
         image: Its path below the folder that all images share.
         model: Name of the model.
-        said: The most probable class, which the heat map explains.
+        said: The most probable class.
         probabilities: Of all classes, in the model's order.
     """
 
@@ -92,6 +92,7 @@ def explain_images(
     *,
     method: str = USUAL,
     layer: str = LAYER,
+    target: str | None = None,
     output: str | Path | None = None,
 ) -> Explanations:
     """Writes heat maps of images by recorded models; all of it, or nothing.
@@ -105,11 +106,12 @@ def explain_images(
         images: Files, or folders with images at any depth.
         method: A name in `hemaml.explain.heat_maps.METHODS`.
         layer: Name of the mapped stage.
+        target: The class that is mapped; default: what each model says of each image.
         output: A folder that does not exist yet, or is empty; default: one in
             `mlruns/explanations/`.
 
     Raises:
-        UnknownName: No such method, stage or registered model.
+        UnknownName: No such method, stage, class or registered model.
         ConfigError: A model has no heat maps, or models differ in their classes.
         DataError: No images, or one that does not decode.
         StoreError: No such run, or the disk cannot be written.
@@ -120,29 +122,33 @@ def explain_images(
     for one in opened:
         check_names(one.model.network, method, layer)
     _check_classes(opened)
-    target = Path(output) if output else _usual_folder(opened[0].name)
-    target = target.expanduser().resolve()
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+    classes = opened[0].model.classes
+    if target is not None and target not in classes:
+        raise UnknownName("class", target, classes)
+    mapped = None if target is None else classes.index(target)
+    place = Path(output) if output else _usual_folder(opened[0].name)
+    place = place.expanduser().resolve()
+    if place.exists() and (not place.is_dir() or any(place.iterdir())):
         raise ConfigError(
-            f"explanations go to a folder that is new or empty, but {target} is neither. "
+            f"explanations go to a folder that is new or empty, but {place} is neither. "
             "Name another with --output."
         )
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with staging(target) as folder:
-            found = _write(folder, opened, files, method, layer)
-            os.replace(folder, target)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with staging(place) as folder:
+            found = _write(folder, opened, files, method, layer, mapped)
+            os.replace(folder, place)
     except OSError as error:
         raise StoreError(
-            f"explanations need a folder that can be written, but {target} gave: {error}. "
+            f"explanations need a folder that can be written, but {place} gave: {error}. "
             "Name another with --output."
         ) from error
     return replace(
         found,
-        folder=target,
-        sheet=target / SHEET,
-        table=target / TABLE,
-        overlays=[target / path for path in found.overlays],
+        folder=place,
+        sheet=place / SHEET,
+        table=place / TABLE,
+        overlays=[place / path for path in found.overlays],
     )
 
 
@@ -231,7 +237,12 @@ def _usual_folder(model: str) -> Path:
 
 
 def _write(
-    folder: Path, opened: Sequence[Opened], files: Sequence[Path], method: str, layer: str
+    folder: Path,
+    opened: Sequence[Opened],
+    files: Sequence[Path],
+    method: str,
+    layer: str,
+    target: int | None,
 ) -> Explanations:
     """All files, below `folder`; an image is decoded once and forgotten."""
     names, classes = _names(files), opened[0].model.classes
@@ -239,7 +250,10 @@ def _write(
     rows, predictions, overlays = [], [], []
     for index, (file, name) in enumerate(zip(files, names, strict=True)):
         image = decode_image(file)
-        found = [next(explained(o.model, [image], method=method, layer=layer)) for o in opened]
+        found = [
+            next(explained(o.model, [image], method=method, layer=layer, target=target))
+            for o in opened
+        ]
         for number, (one, what) in enumerate(zip(opened, found, strict=True), start=1):
             inside = f"{number}/" if len(opened) > 1 else ""
             path = folder / OVERLAYS / f"{inside}{name}.png"
@@ -247,7 +261,7 @@ def _write(
             Image.fromarray(overlay(image, what.heat)).save(path)
             overlays.append(path.relative_to(folder))
             shares = tuple(map(float, what.probabilities))
-            predictions.append(Prediction(name, one.name, classes[what.target], shares))
+            predictions.append(Prediction(name, one.name, classes[what.said], shares))
         if index in shown:
             truth = file.parent.name
             label = classes.index(truth) if truth in classes else None

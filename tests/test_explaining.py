@@ -66,6 +66,21 @@ def test_sheet_overlays_and_table_are_written(models, slides, tmp_path):
         assert row["class"] == CLASSES[expected.argmax()]
 
 
+def test_models_are_compared_in_what_they_see_of_one_class(models, slides, tmp_path):
+    maps = {}
+    for name in CLASSES:
+        found = explain_images("whole", slides / "FL", target=name, output=tmp_path / name)
+        maps[name] = [path.read_bytes() for path in found.overlays]
+        said = [
+            models["whole"].predict([pixels(p)])[0].argmax() for p in sorted(slides.glob("FL/*"))
+        ]
+        assert [one.said for one in found.predictions] == [CLASSES[index] for index in said]
+    first, second, third = maps.values()
+    assert first != second != third != first
+    with pytest.raises(UnknownName, match="unknown class 'FLL'; known: FL"):
+        explain_images("whole", slides, target="FLL", output=tmp_path / "out")
+
+
 def test_several_models_are_compared_on_the_same_images(models, slides, tmp_path):
     found = explain_images(["whole", "tiled"], slides / "FL", output=tmp_path / "out")
     assert [p.model for p in found.predictions] == ["whole", "tiled"] * 2

@@ -27,6 +27,9 @@ def explain(
     layer: Annotated[
         str, typer.Option(help="The mapped stage: layer4, what the head averages, or a lower one.")
     ] = "layer4",
+    target: Annotated[
+        str | None, typer.Option(help="The class to map. Default: what a model says of an image.")
+    ] = None,
     output: Annotated[
         Path | None, typer.Option(help="A new folder. Default: one in mlruns/explanations/.")
     ] = None,
@@ -35,7 +38,7 @@ def explain(
     import hemaml
 
     found = hemaml.explain_images(
-        [model, *(others or [])], images, method=method, layer=layer, output=output
+        [model, *(others or [])], images, method=method, layer=layer, target=target, output=output
     )
     rows = [
         [one.image, one.model, one.said, *(f"{share:.1%}" for share in one.probabilities)]

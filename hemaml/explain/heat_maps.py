@@ -61,6 +61,11 @@ class Explained:
     target: int
     heat: Float32Array
 
+    @property
+    def said(self) -> int:
+        """Index of the most probable class."""
+        return int(self.probabilities.argmax())
+
 
 def explained(
     model: Explainable,

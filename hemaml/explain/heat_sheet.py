@@ -74,7 +74,7 @@ def single_sheet(
     height = MARGIN + HEAD + KEY + sum(SPACE + NAMES + block for block in blocks) + MARGIN
     page = new_page(width, height)
     head(page, title, below)
-    heat_key(page, MARGIN, MARGIN + HEAD)
+    heat_key(page, MARGIN, MARGIN + HEAD, classes, rows)
     top = MARGIN + HEAD + KEY
     for (heading, section), block in zip(sections, blocks, strict=True):
         top += SPACE + NAMES
@@ -104,7 +104,7 @@ def comparison_sheet(
     width = max(2 * MARGIN + (1 + len(models)) * (PANEL + GAP), 7.5)
     page = new_page(width, 2 * MARGIN + HEAD + KEY + NAMES + len(rows) * each)
     head(page, title, below)
-    heat_key(page, MARGIN, MARGIN + HEAD)
+    heat_key(page, MARGIN, MARGIN + HEAD, classes, rows)
     top = MARGIN + HEAD + KEY + NAMES
     column_names(page, top - 0.07, ["image", *(shorten(name, most=27) for name in models)])
     for row in rows:
@@ -132,14 +132,20 @@ def small(found: Explained) -> tuple[UInt8Array, Float32Array]:
     return np.asarray(image), np.asarray(heat)
 
 
-def heat_key(page: "Figure", left: float, middle: float) -> None:
-    """The scale of all maps in one line."""
+def heat_key(
+    page: "Figure", left: float, middle: float, classes: Sequence[str], rows: Sequence[Row]
+) -> None:
+    """The scale of all maps in one line, and whose maps they are."""
     write(page, left, middle, "heat", va="center_baseline", color=MUTED)
     axes = axes_at(page, left + 0.42, middle - 0.06, 1.3, 0.12)
     axes.imshow(coloured(np.linspace(0, 1, 256, dtype=np.float32)[None]), aspect="auto")
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set(color=RULE, linewidth=0.6)
-    text = "none to most of its map; the class explained is the most probable one"
+    shown = [found for row in rows for found in row.found]
+    whose = "the most probable one"
+    if any(found.target != found.said for found in shown):
+        whose = shorten(classes[shown[0].target], most=20)
+    text = f"none to most of its map; the class explained is {whose}"
     write(page, left + 1.82, middle, text, va="center_baseline", color=MUTED)
 
 
@@ -189,10 +195,10 @@ def bars(
     found: Explained,
     label: int | None,
 ) -> None:
-    """A bar and a figure for each class; the explained one in bold, marked as right or wrong."""
+    """A bar and a figure for each class; the most probable in bold, marked as right or wrong."""
     for index, name in enumerate(classes):
         middle = top + 0.095 + 0.19 * index
-        said = index == found.target
+        said = index == found.said
         style = {"va": "center_baseline", "fontweight": "bold" if said else "normal"}
         style["color"] = INK if said else MUTED
         write(page, left, middle, shorten(name, most=10), fontsize=8, **style)
@@ -203,7 +209,7 @@ def bars(
         share = f"{found.probabilities[index]:.0%}"
         write(page, left + width - 0.25, middle, share, ha="right", fontsize=8, **style)
         if said and label is not None:
-            mark, colour = ("✓", RIGHT) if label == found.target else ("✗", WRONG)
+            mark, colour = ("✓", RIGHT) if label == found.said else ("✗", WRONG)
             style |= {"color": colour, "fontweight": "bold"}
             write(page, left + width - 0.18, middle, mark, fontsize=9, **style)
 

@@ -13,7 +13,7 @@ from hemaml.core.task import Fold
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 EPOCHS = 3
-CELLS = {"reader": "smears", "count": 34, "size": 120}
+CELLS = {"reader": "smears", "count": 10, "size": 120}
 TYPES = {"reader": "smear_types", "patients": 17, "per_patient": 2, "size": 96}
 FINE_TUNED = {"weights": "none", "size": 96, "unfrozen_blocks": 5, "batch_size": 32,
               "class_weights": False}  # fmt: skip
