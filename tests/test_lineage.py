@@ -37,7 +37,7 @@ def done(workplace, monkeypatch):
 
 @pytest.mark.slow
 def test_images_that_are_scored_must_be_new_to_where_it_starts(done):
-    done(START, name="cells")
+    first = done(START, name="cells").run_id
     graph = {**GRAPH, "weights": "models:/cells@candidate"}
     assert done(graph).ending == "finished", "the same split, so validation images are new to it"
     for change in ({"seed": 5}, {"folds": 3}, {"verb": hemaml.evaluate}):
@@ -49,6 +49,9 @@ def test_images_that_are_scored_must_be_new_to_where_it_starts(done):
     uri = settings.tracking_uri()
     told = "Began from.** models:/cells/1: all 120 tensors of resnet18 matched"
     assert told in MlflowClient(uri, uri).get_model_version("others", "1").description
+    assert done({**graph, "k": 3, "weights": f"runs:/{first}"}).ending == "finished"
+    with pytest.raises(ConfigError, match=rf"but runs:/{first} has from \d+ of \d+"):
+        done({**graph, "weights": f"runs:/{first}"}, folds=3)
     later = {**GRAPH, "weights": "models:/others@candidate"}
     with pytest.raises(ConfigError, match="but models:/others/1 has from"):
         done(later, verb=hemaml.evaluate)

