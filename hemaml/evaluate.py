@@ -308,8 +308,8 @@ def run_split(job: Job, assigned: Assigned, report: Report) -> Outcome:
         run.log_bytes(_probabilities(answers), PREDICTIONS)
         if "classification" in job.plan.objective.task.figures:
             # As PNG alone: a page holds all of plotly, 5 MB for each figure of each split.
-            drawn = [replace(picture, html=None) for picture in draw(answers[""], test)]
-            log_pictures(run, drawn, "figures")
+            pictures = [replace(picture, html=None) for picture in draw(answers[""], test)]
+            log_pictures(run, pictures, "figures")
         run.log_metrics({f"test/{name}": value for name, value in scores.items()})
         run.log_metrics(_test_intervals(intervals))
         run.set_tags({SCORED: "true"})
