@@ -50,7 +50,13 @@ from hemaml.explain import Picture
 from hemaml.explain.classification import draw, draw_confusion
 from hemaml.job import Job
 from hemaml.notes import evaluation_note
-from hemaml.ops.resampling import Interval, group_indices, mean_intervals, resampled_scores
+from hemaml.ops.resampling import (
+    Interval,
+    group_indices,
+    interval_metrics,
+    mean_intervals,
+    resampled_scores,
+)
 from hemaml.overview import described
 from hemaml.record import (
     ended_on_error,
@@ -63,7 +69,7 @@ from hemaml.record import (
     reconcile,
     run_tags,
 )
-from hemaml.training import STATUS, interval_metrics
+from hemaml.training import STATUS
 from hemaml.trial import key_of, run_trial
 
 DRAWS = "test_draws.safetensors"

@@ -25,6 +25,7 @@ from hemaml.core.objective import load_objective
 from hemaml.core.predictions import Answers
 from hemaml.core.provenance import this_user
 from hemaml.core.tracker import Run
+from hemaml.ops.resampling import interval_metrics
 from hemaml.overview import refresh
 from hemaml.record import stored_plan
 from hemaml.registering import MODEL, MODEL_RUN, candidate, recorded_tag
@@ -49,7 +50,6 @@ from hemaml.trail import (
     settled_on_error,
     tracker_of,
 )
-from hemaml.training import interval_metrics
 
 
 @dataclass(frozen=True, slots=True)

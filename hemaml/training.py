@@ -37,6 +37,7 @@ from hemaml.data.problems import BadFile
 from hemaml.explain import measurements
 from hemaml.job import Job
 from hemaml.lockstep import Turns, curves_of, index_of, lockstep, mean_of, scores_of
+from hemaml.ops.resampling import interval_metrics
 
 logger = logging.getLogger(__name__)
 
@@ -367,9 +368,7 @@ class Training:
             model = objective.model.load(self.folder / f"best-{number}")
             for prefix, seen in objective.predictors(model).items():
                 ends = objective.task.intervals(seen, fold.val)
-                run.log_metrics(
-                    interval_metrics({f"{prefix}{n}": pair for n, pair in ends.items()})
-                )
+                run.log_metrics(interval_metrics(ends, prefix))
 
     def _log_measurements(self) -> None:
         """What the model's figures measure of it: of the first fold, whose model is kept."""
@@ -386,16 +385,6 @@ def _predict_exactly(model: Model, images: Sequence[UInt8Array]) -> list[Float32
 
     with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         return model.predict(images)
-
-
-def interval_metrics(intervals: Mapping[str, tuple[float, float]]) -> dict[str, float]:
-    """Ends of intervals as metrics; those that are undefined are left out."""
-    ends = {
-        f"ci/{name}_{end}": value
-        for name, interval in intervals.items()
-        for end, value in zip(("low", "high"), interval, strict=True)
-    }
-    return {name: value for name, value in ends.items() if math.isfinite(value)}
 
 
 def goal_values(plan: Plan, summary: Mapping[str, float]) -> tuple[float, ...]:

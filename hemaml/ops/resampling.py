@@ -116,6 +116,24 @@ def mean_intervals(parts: Sequence[Mapping[str, Float64Array]]) -> dict[str, Int
     }
 
 
+def interval_metrics(intervals: Mapping[str, Interval], prefix: str = "") -> dict[str, float]:
+    """Ends of intervals as metrics; those that are undefined are left out.
+
+    Args:
+        intervals: By score.
+        prefix: Of the scores' names, that of a view of a model.
+
+    Returns:
+        `ci/<prefix><score>_low` and `_high`.
+    """
+    ends = {
+        f"ci/{prefix}{name}_{end}": value
+        for name, interval in intervals.items()
+        for end, value in zip(("low", "high"), interval, strict=True)
+    }
+    return {name: value for name, value in ends.items() if np.isfinite(value)}
+
+
 def _drawn(num_groups: int, num: int, rng: np.random.Generator) -> Float64Array:
     """G x num: how often each group is in each of `num` resamples."""
     drawn = rng.integers(0, num_groups, (num, num_groups))

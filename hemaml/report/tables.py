@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hemaml.core.tracker import Record
+from hemaml.notes import plus_minus
 from hemaml.report.gather import Swept, Trial
 
 LONGEST = 20
@@ -65,10 +66,8 @@ def score(value: float) -> str:
 
 def mean_and_spread(metrics: Mapping[str, float], name: str) -> str:
     """`0.9345 ± 0.0018`; without the deviation where there is none, a dash without the metric."""
-    if name not in metrics:
-        return DASH
-    spread = metrics.get(f"{name}_std")
-    return score(metrics[name]) + ("" if spread is None else f" ± {score(spread)}")
+    mean = metrics.get(name, math.nan)
+    return plus_minus(mean, metrics.get(f"{name}_std", math.nan)) if math.isfinite(mean) else DASH
 
 
 def size(metrics: Mapping[str, float], name: str) -> str:

@@ -28,12 +28,11 @@ from hemaml.data.reading import read_dataset
 from hemaml.evaluate import finite_intervals, test_answers, test_draws
 from hemaml.explain import pictures
 from hemaml.notes import plus_minus, told
-from hemaml.ops.resampling import Interval
+from hemaml.ops.resampling import Interval, interval_metrics
 from hemaml.record import PARTS, ended_on_error, log_pictures, mean_and_deviation, mean_metrics
 from hemaml.registering import MODEL
 from hemaml.tracking.registry import Registry
 from hemaml.tracking.views import run_page, ui_address
-from hemaml.training import interval_metrics
 from hemaml.transfer.source import Source, open_source
 
 TABLE = "images.csv"
