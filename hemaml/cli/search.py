@@ -177,7 +177,7 @@ def evaluate(
     """Score a chosen point on the test parts of a paper's protocol, each once."""
     import hemaml
     from hemaml.core.search import Change
-    from hemaml.notes import told
+    from hemaml.notes import counted, told
     from hemaml.record import recorded_course
 
     plan = hemaml.load_experiment(experiment, set_ or [], search=False)
@@ -193,7 +193,7 @@ def evaluate(
         seed=seed,
         workers=workers,
     )
-    title = f"Test parts of {len(result.splits)} outer splits"
+    title = f"Test parts of {counted(len(result.splits), 'outer split')}"
     print_scores(title, result.scores, result.paper, result.intervals)
     if result.pooled:
         rows = [
