@@ -307,6 +307,7 @@ def run_split(job: Job, assigned: Assigned, report: Report) -> Outcome:
     test = job.outer_split(assigned.number).test
     answers = test_answers(job.plan.objective, model, test)
     scores, intervals = score_test(job.plan.objective.task, answers, test)
+    scores |= job.plan.objective.scores(model, test)
     run = job.tracker.reopen(outcome.run_id)
     try:
         drawn = test_draws(job.plan.objective.task, answers, test, job.data)

@@ -1,5 +1,6 @@
 """A classifier on a recorded segmenter, from outside: lineage, and a served model that is whole."""
 
+import json
 from importlib import import_module
 
 import mlflow
@@ -11,8 +12,11 @@ import hemaml
 from hemaml.cli import app
 from hemaml.core.errors import ConfigError
 from hemaml.core.experiment import plan_from
+from hemaml.core.objective import load_objective
 from hemaml.core.settings import tracking_uri
 from hemaml.data.reading import read_dataset
+from hemaml.ops.scores import segmentation_report
+from hemaml.tasks.wbc_segmentation import BACKGROUND, CLASSES
 from hemaml.tracking.mlflow_tracker import MlflowTracker
 
 TYPES = {"reader": "smear_types", "patients": 6, "per_patient": 8, "size": 32}
@@ -108,5 +112,30 @@ def test_one_sweep_compares_segmenters_and_an_evaluation_adds_up_its_confusion(w
     done = CliRunner().invoke(app, ["evaluate", file, *again], catch_exceptions=False)
     assert done.exit_code == 0, done.stdout
     (above,) = tracker.find({"kind": "evaluation"})
+    assert "test/mask_dice" not in above.metrics, "drawn masks have nothing to be compared with"
     assert not any(name.startswith("pooled/") for name in above.metrics), "test parts overlap"
     assert "in 2 test parts" in tracker.read_text(above.id, "figures/confusion.html")
+
+
+@pytest.mark.slow
+def test_an_evaluation_scores_the_masks_of_its_test_parts(workplace):
+    params = {
+        "segmentation": "wbc_segmentation.gnn_only",
+        "segmenters": {"wbc_segmentation.gnn_only": SEGMENTER},
+    }
+    what = plan("wbc_type.svm", TYPES, params, split={"outer_folds": 2})
+    found = hemaml.evaluate(what)
+    tracker = MlflowTracker(tracking_uri(), "wbc_type")
+    data = read_dataset(TYPES)
+    splits = json.loads(tracker.read_text(found.run_id, "split.json"))["splits"]
+    for run in tracker.find({"kind": "split"}, parent=found.run_id):
+        weights = tracker.download(run.id, "weights", workplace)
+        model = load_objective("wbc_type.svm").model.load(weights)
+        tested = splits[int(run.tags["trial"])]["test"]["ids"]
+        places = [data.ids.index(name) for name in tested]
+        masks = [model.segmenter.mask(data.images[place]) for place in places]
+        drawn = [data.drawn[place] for place in places]
+        report = segmentation_report(masks, drawn, classes=CLASSES, background=BACKGROUND)
+        assert run.metrics["test/mask_dice"] == pytest.approx(report["dice"])
+        assert run.metrics["test/mask_dice"] != run.metrics["mask_dice"], "of the validation part"
+    assert found.scores["segmenter_params"][1] == 0

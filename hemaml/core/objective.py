@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol, Self
 
 from hemaml.core.cache import Cache
+from hemaml.core.dataset import Dataset
 from hemaml.core.errors import ConfigError, UnknownName
 from hemaml.core.task import Fold, Task
 from hemaml.core.types import Float32Array, Frozen, UInt8Array
@@ -66,6 +67,10 @@ def _no_files(params: Any) -> str:
     return ""
 
 
+def _no_scores(model: Any, data: Dataset) -> dict[str, float]:
+    return {}
+
+
 def _no_registry(uri: str) -> Path:
     raise ConfigError(
         f"a recorded model needs a tracking store, but {uri!r} was asked for without one. "
@@ -116,6 +121,8 @@ class Objective:
         views: Other ways to predict with one fitted model, by name; None where a model has not that
             one. Each is scored beside it, with its name as prefix (`transductive/accuracy`); `fit`
             does so on the validation part.
+        scores: What a fitted model is scored on beyond its task, such as the masks that it makes on
+            the way; `fit` does so on the validation part.
         files: Digest of the files that parameters name, such as weights; part of a trial's key.
             Raises `ConfigError` where one is missing.
         figures: Names of modules in `hemaml.explain` that suit this objective's models, drawn after
@@ -130,6 +137,7 @@ class Objective:
     size: Callable[[Any], int]
     mutable: frozenset[str] = frozenset()
     views: Mapping[str, Callable[[Any], Predictor | None]] = field(default_factory=dict)
+    scores: Callable[[Any, Dataset], dict[str, float]] = _no_scores
     files: Callable[[Any], str] = _no_files
     figures: tuple[str, ...] = ()
     examples: tuple[Mapping[str, object], ...] = ({},)

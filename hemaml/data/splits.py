@@ -295,8 +295,8 @@ def split_record(splits: Sequence[Fold | Outer]) -> dict[str, object]:
 def unbalanced(splits: Sequence[Fold | Outer]) -> list[str]:
     """What could not be balanced, in words: classes that a part lacks, or has another share of.
 
-    A share is told where it is more than `UNBALANCED` away from the part's share of all images. A
-    part of one group alone is not asked to be balanced.
+    A share is told where it is more than `UNBALANCED` away from the part's share of all images, a
+    part with fewer images than classes once. A part of one group alone is not asked to be balanced.
     """
     told = []
     for index, split in enumerate(splits):
@@ -304,6 +304,10 @@ def unbalanced(splits: Sequence[Fold | Outer]) -> list[str]:
         where = f"split {index}: " if len(splits) > 1 else ""
         totals = Counter(label for part in parts.values() for label in part.labels)
         for name, part in parts.items():
+            if len(part) < len(totals):
+                num = f"{len(part)} image{'s' if len(part) > 1 else ''}"
+                told.append(f"{where}{name} has {num} for {len(totals)} classes")
+                continue
             share, counts = len(part) / sum(map(len, parts.values())), Counter(part.labels)
             for label in sorted(totals):
                 of_label = counts[label] / totals[label]

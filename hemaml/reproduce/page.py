@@ -13,15 +13,23 @@ from hemaml.notes import counted, plus_minus
 from hemaml.report.page import asset
 from hemaml.report.tables import DASH
 from hemaml.reproduce.result import Measured
-from hemaml.reproduce.table import SIZE, PaperTable, TableFile
+from hemaml.reproduce.table import SIZE, SIZES, PaperTable, TableFile
 
-HEADS = {SIZE: "parameters", "ppv": "PPV", "f1": "F1", "auc": "AUC"}
+HEADS = {
+    SIZE: "parameters",
+    "segmenter_params": "parameters of the segmenter",
+    "mask_dice": "Dice of its masks",
+    "ppv": "PPV",
+    "f1": "F1",
+    "auc": "AUC",
+}
 """Metrics that are not called as they are read."""
 
 
 def head(metric: str) -> str:
-    """What a column is called."""
-    return HEADS.get(metric, metric.replace("_", " "))
+    """What a column is called; `recall/monocyte` is `monocyte recall`."""
+    name, _, own = metric.partition("/")
+    return f"{own} {HEADS.get(name, name.replace('_', ' '))}".strip()
 
 
 def footnotes(rows: Sequence[Measured]) -> list[str]:
@@ -53,7 +61,7 @@ def our_text(row: Measured, metric: str) -> str:
     if metric not in row.scores:
         return DASH
     mean, deviation = row.scores[metric]
-    return _number(metric, mean) if metric == SIZE else plus_minus(mean, deviation)
+    return _number(metric, mean) if metric in SIZES else plus_minus(mean, deviation)
 
 
 def difference_text(row: Measured, metric: str) -> str:
@@ -61,13 +69,13 @@ def difference_text(row: Measured, metric: str) -> str:
     found = row.difference(metric)
     if found is None:
         return DASH
-    if metric == SIZE:
+    if metric in SIZES:
         return f"x {row.scores[metric][0] / row.paper[metric]:.2f}"
     return f"{found:+.4f}"
 
 
 def _number(metric: str, value: float) -> str:
-    return f"{value:,.0f}" if metric == SIZE else f"{value:.4f}"
+    return f"{value:,.0f}" if metric in SIZES else f"{value:.4f}"
 
 
 def lines(table: PaperTable, rows: Sequence[Measured]) -> tuple[list[str], list[list[str]]]:

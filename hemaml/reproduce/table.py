@@ -18,6 +18,8 @@ from hemaml.core.types import Frozen
 
 SIZE = "params_total"
 """The one metric of a table that no test part gives: the model's number of parameters."""
+SIZES = (SIZE, "segmenter_params")
+"""Metrics that count: shown whole, and compared as how many times as many."""
 PARAM = "params."
 
 

@@ -143,6 +143,8 @@ def predicted_probabilities(model: Predictor, data: Dataset) -> Float32Array:
 def score(model: Predictor, data: Dataset) -> dict[str, float]:
     """All scores of `hemaml.ops.classification_scores`; NaN where one is undefined.
 
+    With more than two classes, `recall/<class>` of each as well.
+
     Args:
         model: Predicts C probabilities an image, in the order of the data's classes.
         data: Images with labels.
@@ -150,7 +152,12 @@ def score(model: Predictor, data: Dataset) -> dict[str, float]:
     Raises:
         DataError: The data has no images, no labels, or masks.
     """
-    return classification_scores(predicted_probabilities(model, data), data.labels)
+    probabilities = predicted_probabilities(model, data)
+    scores = classification_scores(probabilities, data.labels)
+    if len(data.classes) == 2:  # recall and specificity are those of the two
+        return scores
+    recalls = _recalls(probabilities, data)
+    return scores | {f"recall/{name}": value for name, value in recalls.items()}
 
 
 def intervals(model: Predictor, data: Dataset) -> dict[str, Interval]:
@@ -222,7 +229,11 @@ def by_class(model: Predictor, data: Dataset) -> dict[str, float]:
     Raises:
         DataError: The data has no images, no labels, or masks.
     """
-    outcome = checked_outcome(predicted_probabilities(model, data), data.labels)
+    return _recalls(predicted_probabilities(model, data), data)
+
+
+def _recalls(probabilities_NC: Float32Array, data: Dataset) -> dict[str, float]:
+    outcome = checked_outcome(probabilities_NC, data.labels)
     right = [outcome.correct[outcome.labels == c] for c in range(len(data.classes))]
     return {
         name: float(right_n.mean()) if len(right_n) else math.nan

@@ -251,6 +251,13 @@ def test_what_could_not_be_balanced_is_told():
     assert unbalanced(list(outer(dataset, Split(folds="each_group"), None, 0)))
 
 
+def test_a_part_smaller_than_the_number_of_classes_is_told_once():
+    data = make_dataset([0] * 33 + [1] * 37 + [2] * 15 + [3] * 12)
+    (split,) = outer(data, Split(test=0.6, outer_val=0.01), 1, 0)
+    assert len(split.fold.val) == 1
+    assert unbalanced([split]) == ["val has 1 image for 4 classes"]
+
+
 def test_a_class_of_one_item_does_not_crash():
     dataset = make_dataset([0] * 20 + [1])
     rest, held = held_out(dataset, seed=0)

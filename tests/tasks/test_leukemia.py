@@ -65,6 +65,15 @@ def test_sets_of_more_classes_are_scored_too():
     assert task.score(Fixed(np.eye(4)[list(data.labels)]), data)["auc"] == 1
 
 
+def test_with_more_than_two_classes_each_has_its_recall():
+    data = dataset([0, 1, 2] * 4, classes=("cll", "fl", "mcl", "none"))
+    found = np.eye(4)[list(data.labels)]
+    found[1] = 1, 0, 0, 0  # one of four of class 1
+    scores = task.score(Fixed(found), data)
+    assert [scores[f"recall/{name}"] for name in data.classes[:3]] == [1, 0.75, 1]
+    assert np.isnan(scores["recall/none"]), "no image is of that class"
+
+
 def test_intervals_go_over_groups():
     probabilities = np.clip(TRUTH * 0.6 + 0.2, 0, 1)
     probabilities[:4] = 1 - probabilities[:4]

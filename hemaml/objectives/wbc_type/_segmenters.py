@@ -310,8 +310,15 @@ def cell_or_all(mask: UInt8Array) -> UInt8Array:
     return mask if mask.any() else np.full_like(mask, CYTOPLASM)
 
 
-def mask_scores(segmenter: Segmenter, data: Dataset, cache: Cache) -> dict[str, float]:
+def mask_scores(
+    segmenter: Segmenter, data: Dataset, cache: Cache | None = None
+) -> dict[str, float]:
     """How large a segmenter is, and how well it does where there are drawn masks to compare with.
+
+    Args:
+        segmenter: Makes the masks.
+        data: Images, and perhaps their drawn masks.
+        cache: Keeps predicted masks; default: nothing is kept.
 
     Returns:
         `segmenter_params`, and `mask_dice`: the mean over images, then over cytoplasm and nucleus.
@@ -320,7 +327,7 @@ def mask_scores(segmenter: Segmenter, data: Dataset, cache: Cache) -> dict[str, 
         return {}
     scores = {"segmenter_params": float(segmenter.num_params)}
     if len(data.drawn) == len(data):
-        masks = masks_of(segmenter, data.images, data.contents(), cache)
+        masks = masks_of(segmenter, data.images, data.contents(), cache or Cache.off())
         found = segmentation_report(masks, data.drawn, classes=CLASSES, background=BACKGROUND)
         scores["mask_dice"] = found["dice"]
     return scores

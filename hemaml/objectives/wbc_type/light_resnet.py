@@ -322,6 +322,7 @@ objective = Objective(
     model=LightResnetModel,
     fit=fit,
     size=size,
+    scores=lambda model, data: mask_scores(model.segmenter, data),
     mutable=frozenset({"lr"}),
     examples=(  # none with drawn masks: such a model takes no other image
         {

@@ -179,6 +179,7 @@ objective = Objective(
     model=CellSvmModel,
     fit=fit,
     size=size,
+    scores=lambda model, data: mask_scores(model.segmenter, data),
     examples=(  # none with drawn masks: such a model takes no other image
         {"segmenters": {"wbc_segmentation.smgnn": {"epochs": 1, "width": 6}}},
         {"segmentation": "none", "kernel": "linear", "pca": 4, "features": "colour_texture"},
