@@ -225,3 +225,57 @@ def test_a_table_survives_kill_9(workplace):
     (kept,) = [run for run in splits if run.id == done[0].id]
     assert kept.end_ms == done[0].end_ms or kept.metrics["train_s"] == done[0].metrics["train_s"]
     assert len(mlflow.find({"kind": "evaluation"})) == len(mlflow.find({"kind": "table"})) == 1
+
+
+TIMES = {
+    "about": "Two segmenters against the clock.",
+    "source": "Nobody 2026, Table 3",
+    "data": {"name": "smears", "images": 4, "sides": [40, 40]},
+    "timed": 3,
+    "metrics": ["params_total", "seconds/cpu", "superpixels/cpu", "network/cpu", "clean_up/cpu"],
+    "rows": {
+        "unet": {"label": "U-Net", "experiment": "unet", "paper": {"seconds/cpu": 0.1}},
+        "smgnn": {"label": "SMGNN", "experiment": "smgnn", "set": ["params.width=6"]},
+    },
+}
+
+
+@pytest.fixture
+def times(workplace):
+    """A table of times and its experiments; its path."""
+    folder = workplace / "timed" / "wbc_segmentation"
+    (folder / "tables").mkdir(parents=True)
+    for name, params in (("unet", {"width": 1 / 64}), ("smgnn", {})):
+        document = {
+            "objective": f"wbc_segmentation.{name}",
+            "question": "?",
+            "data": {"reader": "smears", "count": 4, "size": 40},
+            "params": params,
+        }
+        (folder / f"{name}.yaml").write_text(json.dumps(document))
+    path = folder / "tables" / "times.yaml"
+    path.write_text(json.dumps(TIMES))
+    return str(path)
+
+
+def test_a_table_of_times_trains_nothing_and_shows_the_parts(times):
+    found = hemaml.reproduce(times)
+    unet, smgnn = found.rows
+    assert found.complete and "superpixels/cpu" not in unet.scores
+    for row, parts in ((unet, ("network", "clean_up")), (smgnn, TIMES["metrics"][2:])):
+        whole = row.scores["seconds/cpu"][0]
+        within = sum(row.scores[f"{part.removesuffix('/cpu')}/cpu"][0] for part in parts)
+        assert 0.5 * whole < within <= whole, "parts are most of it"
+    assert unet.scores["params_total"][0] > 0
+    segments = tracker("wbc_segmentation")
+    assert [run.tags["kind"] for run in segments.find({})] == ["table"]
+    assert "3 passes" in segments.read_text(found.run_id, "table.html")
+    for name in ("splits", "seeds"):
+        with pytest.raises(ConfigError, match="leave `splits` and `seeds` out"):
+            hemaml.reproduce(times, **{name: 2})
+
+
+def test_a_row_without_a_model_before_training_is_said(table):
+    found = hemaml.reproduce(table(timed=2, metrics=["params_total", "score"]))
+    assert not found.complete
+    assert all("exist before they are trained" in row.reason for row in found.rows)

@@ -123,6 +123,8 @@ class Objective:
             does so on the validation part.
         scores: What a fitted model is scored on beyond its task, such as the masks that it makes on
             the way; `fit` does so on the validation part.
+        untrained: A model with new weights on a device, to time it without training; None where
+            there is none without data.
         files: Digest of the files that parameters name, such as weights; part of a trial's key.
             Raises `ConfigError` where one is missing.
         figures: Names of modules in `hemaml.explain` that suit this objective's models, drawn after
@@ -138,6 +140,7 @@ class Objective:
     mutable: frozenset[str] = frozenset()
     views: Mapping[str, Callable[[Any], Predictor | None]] = field(default_factory=dict)
     scores: Callable[[Any, Dataset], dict[str, float]] = _no_scores
+    untrained: Callable[[Any, str], Model] | None = None
     files: Callable[[Any], str] = _no_files
     figures: tuple[str, ...] = ()
     examples: tuple[Mapping[str, object], ...] = ({},)

@@ -1,8 +1,9 @@
 """A table of a paper measured again, row by row, and shown beside the paper's figures.
 
 Each row is an evaluation (`hemaml.evaluate`): an experiment on outer splits, each test part scored
-once. What is finished is told again without training; what was interrupted goes on. A row that
-cannot be measured says why, and the others go on.
+once. What is finished is told again without training; what was interrupted goes on. In a table of
+times each row is a new model against the clock, measured each time. A row that cannot be measured
+says why, and the others go on.
 """
 
 import hashlib
@@ -21,10 +22,18 @@ from hemaml.core.tracker import Record, Run
 from hemaml.evaluate import Evaluation, evaluate
 from hemaml.overview import described
 from hemaml.record import ended_on_error, mean_and_deviation
-from hemaml.reproduce.less import differences
+from hemaml.reproduce.less import data_of, differences, differences_of_times
 from hemaml.reproduce.page import as_csv, note, render
 from hemaml.reproduce.result import Measured
-from hemaml.reproduce.table import SIZE, RowPlan, TableFile, find_table, row_plans
+from hemaml.reproduce.table import (
+    SIZE,
+    PaperTable,
+    RowPlan,
+    TableFile,
+    find_table,
+    row_plans,
+)
+from hemaml.reproduce.timing import PASSES, setting, timings
 from hemaml.tracking.mlflow_tracker import MlflowTracker
 from hemaml.tracking.views import run_page, ui_address
 
@@ -89,6 +98,8 @@ def reproduce(
     if splits is not None and splits < 1:
         raise ConfigError(f"`splits >= 1` must hold, but got {splits}.")
     found = find_table(table)
+    if found.table.timed and (splits is not None or seeds > 1):
+        raise ConfigError(f"{found.name} is a table of times: leave `splits` and `seeds` out.")
     plans = row_plans(found, found.keys(rows), overrides)
     task = plans[0].plan.experiment.task
     tracker = MlflowTracker(settings.tracking_uri(), task)
@@ -139,6 +150,8 @@ def _measure(
     """One row; what keeps it from being measured is told in it."""
     evaluations: list[Evaluation] = []
     try:
+        if found.table.timed:
+            return _timed(found.table, row, found.table.timed)
         for seed in range(seeds):
             evaluations.append(
                 evaluate(row.plan, splits=splits, seed=seed, workers=workers, parent=parent)
@@ -165,6 +178,21 @@ def _measure(
         split_kind=split["kind"],
         differences=tuple(differing),
         links=tuple(evaluation.link for evaluation in evaluations),
+    )
+
+
+def _timed(table: PaperTable, row: RowPlan, num: int) -> Measured:
+    """A new model of a row against the clock, on the first images of its data."""
+    data = data_of(row)
+    times = timings(row, [data.images[index] for index in range(num)])
+    size = float(row.plan.objective.size(row.plan.params({})))
+    return Measured(
+        key=row.key,
+        label=row.row.label,
+        paper=row.row.paper,
+        scores={**times, SIZE: (size, math.nan)},
+        passes=PASSES,
+        differences=tuple(differences_of_times(table, row, setting())),
     )
 
 

@@ -26,13 +26,22 @@ def differences(table: PaperTable, row: RowPlan, split: Mapping[str, Any]) -> li
     """
     parts = split["splits"][0]
     images = sum(part["items"] for part in parts.values())
-    told = [f"{name} {_text(ours)} instead of {_text(theirs)}"
-            for name, (ours, theirs) in row.changed.items()]  # fmt: skip
-    told += _of_data(table, _data(row), images)
+    told = _of_params(row) + _of_data(table, data_of(row), images)
     share = parts["train"]["items"] / images
     if table.train is not None and share < table.train - FEWER:
         told.append(f"trained on {share:.0%} of the images instead of {table.train:.0%}")
     return told
+
+
+def differences_of_times(table: PaperTable, row: RowPlan, setting: str) -> list[str]:
+    """The same of a table of times; `setting` says in words where they were taken."""
+    data = data_of(row)
+    return [*_of_params(row), *_of_data(table, data, len(data)), setting]
+
+
+def _of_params(row: RowPlan) -> list[str]:
+    changed = row.changed.items()
+    return [f"{name} {_text(ours)} instead of {_text(theirs)}" for name, (ours, theirs) in changed]
 
 
 def _of_data(table: PaperTable, data: Dataset, images: int) -> list[str]:
@@ -60,7 +69,8 @@ _last: dict[str, Dataset] = {}
 """The data set looked at last, which rows of a table mostly share."""
 
 
-def _data(row: RowPlan) -> Dataset:
+def data_of(row: RowPlan) -> Dataset:
+    """The data set of a row; read once for rows that share it."""
     section = row.plan.experiment.data
     key = canonical_json(section)
     if key not in _last:

@@ -19,6 +19,9 @@ HEADS = {
     SIZE: "parameters",
     "segmenter_params": "parameters of the segmenter",
     "mask_dice": "Dice of its masks",
+    "clean_up": "clean-up",
+    "cpu": "CPU",
+    "gpu": "GPU",
     "ppv": "PPV",
     "f1": "F1",
     "auc": "AUC",
@@ -27,9 +30,8 @@ HEADS = {
 
 
 def head(metric: str) -> str:
-    """What a column is called; `recall/monocyte` is `monocyte recall`."""
-    name, _, own = metric.partition("/")
-    return f"{own} {HEADS.get(name, name.replace('_', ' '))}".strip()
+    """What a column is called; `recall/monocyte` is `recall monocyte`."""
+    return " ".join(HEADS.get(name, name.replace("_", " ")) for name in metric.split("/"))
 
 
 def footnotes(rows: Sequence[Measured]) -> list[str]:
@@ -46,7 +48,9 @@ def marks(row: Measured, notes: Sequence[str]) -> str:
 
 
 def parts(row: Measured) -> str:
-    """Over what a mean is, as `5 splits` or `2 seeds x 5 splits`."""
+    """Over what a mean is, as `5 splits`, `2 seeds x 5 splits` or `3 passes`."""
+    if row.passes:
+        return f"{row.passes} passes"
     splits = counted(row.splits, "split")
     return splits if row.seeds == 1 else f"{row.seeds} seeds x {splits}"
 
@@ -162,6 +166,11 @@ def render(
     chips = [f"<li>{name} <b>{escape(_plain(value))}</b></li>" for name, value in asked.items()
              if name != "rows" and value != []]  # fmt: skip
     state = "" if done == len(rows) else ' class="warn"'
+    beside = "Its splits are others: a neighbour, not a rival."
+    over = "the test parts of the outer splits, each scored once"
+    if table.timed:
+        beside = "Its device is another: what compares is how many times another model's time."
+        over = "passes over the same images"
     chips.insert(0, f"<li{state}>measured <b>{done} of {len(rows)} rows</b></li>")
     chips.append(f'<li><a href="{escape(link)}" target="_blank">its run in MLflow</a></li>')
     return (
@@ -169,12 +178,11 @@ def render(
         '</title><meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<style>{asset('page.css')}</style></head><body><header><h1>{escape(title)}</h1>"
         f'<p class="question">{escape(table.about)}</p>'
-        f'<p class="muted">Paper: {escape(table.source)}. Its splits are others: a neighbour, not '
-        f"a rival. As measured on {time.strftime('%Y-%m-%d %H:%M')}.</p>"
+        f'<p class="muted">Paper: {escape(table.source)}. {beside} As measured on '
+        f"{time.strftime('%Y-%m-%d %H:%M')}.</p>"
         f'<ul class="chips">{"".join(chips)}</ul></header><main>{_table(table, rows)}'
         f"{_below(table, rows)}</main><footer>hemaml. Research software, not for diagnosis. Mean ± "
-        "deviation over the test parts of the outer splits, each scored once.</footer>"
-        "</body></html>\n"
+        f"deviation over {over}.</footer></body></html>\n"
     )
 
 

@@ -17,10 +17,12 @@ class Measured:
         label: As the paper calls it.
         paper: The paper's figures.
         reason: Why it was not measured; empty where it was.
-        scores: Metric to mean and sample deviation over all test parts, the model's size included.
+        scores: Metric to mean and sample deviation over all test parts, or over passes against the
+            clock; the model's size included.
         intervals: Metric to the 95 % interval of its mean, where one seed was used.
         splits: Outer splits a seed.
         seeds: How many.
+        passes: Against the clock, in a table of times; it has no splits.
         split_kind: What the splits keep apart.
         differences: What differs from the paper's setting, in words.
         links: Pages of the evaluations in the MLflow UI, one a seed.
@@ -34,6 +36,7 @@ class Measured:
     intervals: Mapping[str, Interval] = field(default_factory=dict)
     splits: int = 0
     seeds: int = 0
+    passes: int = 0
     split_kind: SplitKind = "images"
     differences: tuple[str, ...] = ()
     links: tuple[str, ...] = ()

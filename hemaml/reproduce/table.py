@@ -55,6 +55,11 @@ class PaperTable(Frozen):
     train: float | None = Field(
         default=None, gt=0, lt=1, description="Share of the images that the paper trained on."
     )
+    timed: int | None = Field(
+        default=None,
+        ge=1,
+        description="So many images are predicted against the clock; nothing is trained or scored.",
+    )
     metrics: tuple[str, ...] = Field(min_length=1, description="Columns, in order.")
     set_: tuple[str, ...] = Field(default=(), alias="set", description="For every row.")
     settings: dict[str, Scalar] = Field(default={}, description="Of every row.")

@@ -3,37 +3,27 @@
     pytest tests/benchmarks/test_table3.py -s
 
 Each model does all of `predict` at the paper's size, from uint8 images to cleaned-up probabilities,
-with nothing cached: superpixels and graphs included, and shown, for those that need them. Weights
-are new, which changes no time but that of the clean-up. On the CPU one thread computes and its
-processor time counts, whoever else works; where there is a GPU, seconds on it follow.
+with nothing cached, on one thread; see `hemaml.reproduce.timing`. Where there is a GPU, seconds on
+it follow. `hemaml reproduce wbc-table-3` puts the same into MLflow, on all threads.
 """
 
 import os
-import time
+from pathlib import Path
 
 import pytest
 import torch
 
-from hemaml.core.objective import load_objective
 from hemaml.data.smears import Smears
 from hemaml.data.smears import read as read_smears
-from hemaml.nn.allocation import keep_freed_memory
-from hemaml.objectives.wbc_segmentation import _convolutional, smgnn
+from hemaml.reproduce.table import read_table, row_plans
+from hemaml.reproduce.timing import timings
 from hemaml.tasks.wbc_segmentation import task
 
+TABLE = Path("experiments/wbc_segmentation/tables/wbc-table-3.yaml")
 NUM_IMAGES, SIDE = 8, 300
 LARGEST_RATIO = 0.12
-PAPER = {
-    "unet": 0.1094,
-    "r_unet": 0.1145,
-    "attention_unet": 0.2681,
-    "swin_unet": 0.7794,
-    "mif_net": 0.0986,
-    "vgu_net": 0.1756,
-    "smgnn": 0.8173,
-}
-"""Seconds on the authors' GPU."""
-DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+PARTS = ("superpixels", "network", "clean_up", "seconds")
+DEVICES = ["cpu", *(["gpu"] if torch.cuda.is_available() else [])]
 
 
 @pytest.fixture(autouse=True)
@@ -53,53 +43,17 @@ def cells():
     return list(data.images[:NUM_IMAGES])
 
 
-class Watch:
-    """Seconds that functions took, by name."""
-
-    def __init__(self, device):
-        self.clock = time.process_time if device == "cpu" else time.perf_counter
-        self.seconds = {}
-
-    def timed(self, name, function):
-        """The function, whose seconds are added up."""
-
-        def call(*args):
-            start = self.clock()
-            result = function(*args)
-            self.seconds[name] = self.seconds.get(name, 0) + self.clock() - start
-            return result
-
-        return call
-
-
-def times(name, images, device, monkeypatch):
-    """Seconds of `predict` and of its parts."""
-    objective = load_objective(f"wbc_segmentation.{name}")
-    params = objective.params()
-    model = objective.model(params, params.build().to(device).to(memory_format=torch.channels_last))
-    model.predict(images[:1])  # compiles and warms up
-    watch = Watch(device)
-    module = smgnn if name == "smgnn" else _convolutional
-    monkeypatch.setattr(module, "cleaned", watch.timed("clean-up", module.cleaned))
-    model._probabilities = watch.timed("network", model._probabilities)
-    if name == "smgnn":
-        model._regions = watch.timed("superpixels", model._regions)
-    watch.timed("all", model.predict)(images)
-    monkeypatch.undo()
-    return watch.seconds
-
-
-@pytest.mark.parametrize("device", DEVICES)
-def test_table_3(device, monkeypatch):
-    keep_freed_memory()
-    images = cells()
-    found = {name: times(name, images, device, monkeypatch) for name in PAPER}
-    print(f"\nseconds for {NUM_IMAGES} images on {device}; SMGNN to U-Net at most {LARGEST_RATIO}")
-    parts = ("superpixels", "network", "clean-up", "all")
-    print(f"{'':15}" + "".join(f"{part:>12}" for part in parts) + f"{'of U-Net':>12}{'paper':>12}")
-    for name, seconds in found.items():
-        shown = "".join(f"{seconds.get(part, 0):12.3f}" for part in parts)
-        ratio = seconds["all"] / found["unet"]["all"]
-        print(f"{name:15}{shown}{ratio:12.3f}{PAPER[name] / PAPER['unet']:12.3f}")
-    if device == "cpu":
-        assert found["smgnn"]["all"] < found["unet"]["all"]
+def test_table_3():
+    table, images = read_table(TABLE), cells()
+    found = {row.key: timings(row, images) for row in row_plans(table, table.keys(()), ())}
+    paper = {name: row.paper["seconds/gpu"] for name, row in table.table.rows.items()}
+    for device in DEVICES:
+        print(
+            f"\nseconds for {NUM_IMAGES} images on {device}; SMGNN at most {LARGEST_RATIO} of U-Net"
+        )
+        print(f"{'':15}" + "".join(f"{p:>12}" for p in (*PARTS, "of U-Net", "paper")))
+        for name, seconds in found.items():
+            shown = "".join(f"{seconds.get(f'{p}/{device}', (0,))[0]:12.3f}" for p in PARTS)
+            ratio = seconds[f"seconds/{device}"][0] / found["unet"][f"seconds/{device}"][0]
+            print(f"{name:15}{shown}{ratio:12.3f}{paper[name] / paper['unet']:12.3f}")
+    assert found["smgnn"]["seconds/cpu"][0] < found["unet"]["seconds/cpu"][0]

@@ -22,6 +22,7 @@ from pydantic import Field
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.profiler import record_function
 
 from hemaml.core.dataset import Dataset
 from hemaml.core.objective import Context, Objective, Step
@@ -117,9 +118,11 @@ class ConvolutionalModel:
         """
         predicted: dict[int, Float32Array] = {}
         for chosen in _batches_by_shape(images):
-            probabilities = self._probabilities([images[i] for i in chosen])
-            for index, values in zip(chosen, probabilities, strict=True):
-                predicted[index] = cleaned(values) if self.params.clean_up else values
+            with record_function("network"):
+                probabilities = self._probabilities([images[i] for i in chosen])
+            with record_function("clean_up"):
+                for index, values in zip(chosen, probabilities, strict=True):
+                    predicted[index] = cleaned(values) if self.params.clean_up else values
         return [predicted[index] for index in range(len(images))]
 
     def save(self, folder: Path) -> None:
@@ -201,8 +204,7 @@ def fit(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(context.seed, "weights"))
         network = params.build()
-    network = network.to(context.device).to(memory_format=torch.channels_last)
-    model = model_class(params, network)
+    model = model_class(params, _placed(network, context.device))
     draws = {
         name: torch.Generator().manual_seed(derive_seed(context.seed, name))
         for name in ("order", "augmentation")
@@ -252,6 +254,10 @@ def objective_of(
     model_class: type[ConvolutionalModel], examples: Sequence[Mapping[str, object]]
 ) -> Objective:
     """The objective that trains a class of model; its examples are those of `Objective`."""
+
+    def untrained(params: ConvolutionalParams, device: str) -> ConvolutionalModel:
+        return model_class(params, _placed(params.build(), device))
+
     return Objective(
         task=wbc_segmentation.task,
         params=model_class.params_class,
@@ -259,8 +265,13 @@ def objective_of(
         fit=partial(fit, model_class),
         size=lambda params: count_unbuilt(params.build),
         mutable=frozenset({"lr", "cross_entropy"}),
+        untrained=untrained,
         examples=tuple(examples),
     )
+
+
+def _placed(network: nn.Module, device: str) -> nn.Module:
+    return network.to(device).to(memory_format=torch.channels_last)
 
 
 def _batch(

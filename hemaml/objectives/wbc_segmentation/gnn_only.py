@@ -96,6 +96,7 @@ objective = Objective(
     model=GnnOnlyModel,
     fit=fit,
     size=size,
+    untrained=lambda params, device: GnnOnlyModel(params, params.build().to(device)),
     mutable=frozenset({"lr", "lambda"}),
     figures=("embeddings",),
     examples=(

@@ -21,6 +21,7 @@ import torch
 from pydantic import Field
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.profiler import record_function
 
 from hemaml.core.cache import Cache, array_digest
 from hemaml.core.dataset import Dataset
@@ -110,12 +111,15 @@ class SmgnnModel:
         Any number of images of any sizes; how they are batched does not show in the result beyond
         rounding. Where `clean_up` changes a pixel, its probabilities trade places.
         """
-        items = [self._regions(image) for image in images]
+        with record_function("superpixels"):
+            items = [self._regions(image) for image in images]
         predicted: dict[int, Float32Array] = {}
         for chosen in _batches_by_size(items):
-            probabilities = self._probabilities([items[i] for i in chosen])
-            for index, values in zip(chosen, probabilities, strict=True):
-                predicted[index] = cleaned(values) if self.params.clean_up else values
+            with record_function("network"):
+                probabilities = self._probabilities([items[i] for i in chosen])
+            with record_function("clean_up"):
+                for index, values in zip(chosen, probabilities, strict=True):
+                    predicted[index] = cleaned(values) if self.params.clean_up else values
         return [predicted[index] for index in range(len(items))]
 
     def embed(self, images: Sequence[UInt8Array]) -> list[tuple[Int32Array, Float32Array]]:
@@ -334,6 +338,7 @@ objective = Objective(
     model=SmgnnModel,
     fit=fit,
     size=size,
+    untrained=lambda params, device: SmgnnModel(params, params.build().to(device)),
     mutable=frozenset({"lr", "lambda"}),
     figures=("embeddings",),
     examples=(
