@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hemaml.core.tracker import Record
-from hemaml.notes import plus_minus
+from hemaml.notes import counted, plus_minus
 from hemaml.report.gather import Swept, Trial
 
 LONGEST = 20
@@ -107,7 +107,8 @@ def winners(sweeps: Sequence[Swept]) -> Table:
     ]
     same = len({sweep.record.tags["split_digest"] for sweep in sweeps}) == 1
     seeds = max(len(sweep.seeds) for sweep in sweeps)
-    note = f"Mean ± deviation over up to {seeds} seeds, on validation; 95 % intervals by bootstrap."
+    over = f"Mean ± deviation over {counted(seeds, 'seed')} at most"
+    note = f"{over}, on validation; 95 % intervals by bootstrap."
     if not same:
         note += " The validation parts differ: `hemaml promote` compares on the same images."
     sizes = [SIZES[name] for name in WINNER_SIZES]

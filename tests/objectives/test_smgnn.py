@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from hemaml.core.cache import Cache
-from hemaml.core.errors import Diverged
+from hemaml.core.errors import DataError, Diverged
 from hemaml.core.objective import Context
 from hemaml.core.task import Fold
 from hemaml.data.augment import NUM_CODES, apply_dihedral, random_dihedral
@@ -320,6 +320,13 @@ def test_a_model_that_is_loaded_predicts_the_same_at_any_batch_size(fold, tmp_pa
         model.predict(fold.val.images), loaded.predict(fold.val.images), strict=True
     ):
         np.testing.assert_array_equal(one, other)
+
+
+def test_an_image_of_a_single_superpixel_is_refused_by_name(fold):
+    small = replace(fold.train, images=[i[:20, :20] for i in fold.train.images])
+    small = replace(small, masks=[m[:20, :20] for m in fold.train.masks])
+    with pytest.raises(DataError, match=r" of 20 x 20 .*`scale: 1024`. Lower `scale`"):
+        next(fit(params(scale=1024), Fold(small, fold.val), Context()))
 
 
 def test_random_turns_are_drawn_when_asked_for(fold):

@@ -25,6 +25,7 @@ from torch.profiler import record_function
 
 from hemaml.core.cache import Cache, array_digest
 from hemaml.core.dataset import Dataset
+from hemaml.core.errors import DataError
 from hemaml.core.objective import Context, Objective, Step
 from hemaml.core.seeding import derive_seed
 from hemaml.core.task import Fold
@@ -228,11 +229,19 @@ def train(
         context: As for every fit.
 
     Raises:
+        DataError: A training image has a single superpixel.
         Diverged: The loss is not finite.
         OutOfMemory: No memory for a batch.
     """
     how = params.oversegmentation
     labelled = learnable(fold.train, how, context.cache)
+    for name, item in zip(fold.train.ids, labelled, strict=True):
+        if len(item.targets) < 2:  # of which batch norm would have no deviation
+            height, width = item.mask.shape
+            raise DataError(
+                f"an image must have two superpixels at least, but {name} of {height} x {width} "
+                f"pixels is one by `scale: {how.scale:g}`. Lower `scale`, or take the image out."
+            )
     known = {array_digest(i): regions(i, how, context.cache) for i in fold.val.images}
     highest = {"iou_reconstruction": ceiling(fold.val, known)}
     with torch.random.fork_rng(devices=[]):
