@@ -1,5 +1,6 @@
 """How a search becomes an answer: the winner, confirmed over seeds, and what the record says."""
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -24,6 +25,7 @@ COMPARED = 3
 """Trials that a ready-made comparison puts side by side."""
 PICTURED = "pictured"
 """Tag of a trial whose model has its pictures."""
+COUNTS = "trials/"
 SAME_FOR_ALL_SEEDS = ("best_step", "model_bytes", "params_total", "params_trainable")
 
 
@@ -80,11 +82,14 @@ def conclude(
 ) -> None:
     """Writes the answer into the sweep's run: metrics, figures, description."""
     counts = Counter(trial.ending for trial in trials)
-    run.log_metrics({f"trials/{ending}": count for ending, count in counts.items()})
+    run.log_metrics({f"{COUNTS}{ending}": count for ending, count in counts.items()})
     log_pictures(run, study_figures(study, job.plan), "figures")
     if job.plan.experiment.sweep.keep_models:
         _picture_trials(job, trials)
-    run.log_metrics({n: v for n, v in mean_metrics(confirmed).items() if not _says_nothing(n)})
+    scores = {n: v for n, v in mean_metrics(confirmed).items() if not _says_nothing(n)}
+    known = {n for n in job.tracker.get(run.id).metrics if not n.startswith(COUNTS)}
+    # What a winner had that a resumed search has beaten must not stand beside the new one.
+    run.log_metrics(dict.fromkeys(known - scores.keys(), math.nan) | scores)
     best: dict[str, object] = {}
     point = told_values(course)
     if winner is not None:  # tags, since a resumed sweep may find a better one

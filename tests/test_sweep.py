@@ -396,26 +396,50 @@ def test_a_fold_that_has_ended_does_not_keep_the_others_from_going_on_after_a_ki
     assert agree(result.id)
 
 
-def test_seeds_that_did_not_finish_are_told_until_they_have(stub, monkeypatch):
-    real = stub.objective.fit
+@pytest.fixture
+def seeds_fail(stub, monkeypatch):
+    """Has every training diverge that confirms a winner, until it is called with False."""
+    real, broken = stub.objective.fit, []
 
     def fit(params, fold, context):
         if broken:
             raise Diverged("the loss must be finite")
         return real(params, fold, context)
 
-    broken = []
+    def confirming(job, *rest):
+        broken.append(1)
+        try:
+            return run_trial(job, *rest)
+        finally:
+            broken.clear()
+
+    def switch(on=True):
+        monkeypatch.setattr(conclude, "run_trial", confirming if on else run_trial)
+
     monkeypatch.setattr(stub, "objective", replace(stub.objective, fit=fit))
-    monkeypatch.setattr(
-        conclude, "run_trial", lambda job, *rest: (broken.append(1), run_trial(job, *rest))[1]
-    )
+    return switch
+
+
+def test_seeds_that_did_not_finish_are_told_until_they_have(stub, seeds_fail):
+    seeds_fail()
     result = hemaml.sweep(plan())
     assert not result.confirmed
     assert tracker().get(result.run_id).tags["unconfirmed"] == "2 of 2 seeds did not finish"
-    monkeypatch.setattr(conclude, "run_trial", run_trial)
-    broken.clear()
+    seeds_fail(False)
     again = hemaml.resume(result.id)
     assert again.confirmed and tracker().get(again.run_id).tags["unconfirmed"] == ""
+
+
+def test_scores_of_a_beaten_winner_do_not_stand_beside_one_without_any(stub, seeds_fail):
+    first = hemaml.sweep(plan(trials=2))
+    kept = tracker().get(first.run_id).metrics
+    assert kept["score"] == first.confirmed["score"][0]
+    seeds_fail()
+    more = hemaml.resume(first.id, overrides=["sweep.trials=25"])
+    assert more.values > first.values and not more.confirmed
+    left = tracker().get(more.run_id).metrics
+    assert {n for n, value in left.items() if value == value} == {"trials/finished"}
+    assert left.keys() == kept.keys()
 
 
 def test_resume_refuses_other_data(stub, monkeypatch):
