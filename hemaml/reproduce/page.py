@@ -34,6 +34,12 @@ def head(metric: str) -> str:
     return " ".join(HEADS.get(name, name.replace("_", " ")) for name in metric.split("/"))
 
 
+def columns(table: PaperTable, rows: Sequence[Measured]) -> list[str]:
+    """The metrics of a table that the paper has of a row, or we have; all where there are none."""
+    found = {name for row in rows for name in (*row.paper, *row.scores)}
+    return [metric for metric in table.metrics if metric in found] or list(table.metrics)
+
+
 def footnotes(rows: Sequence[Measured]) -> list[str]:
     """What differs from the paper, each difference once, in order; its place is its mark."""
     told = [text for row in rows for text in row.differences]
@@ -84,16 +90,17 @@ def _number(metric: str, value: float) -> str:
 
 def lines(table: PaperTable, rows: Sequence[Measured]) -> tuple[list[str], list[list[str]]]:
     """Heads and cells for the terminal: of each row the paper's figures, ours, the difference."""
-    notes, cells = footnotes(rows), []
+    notes, metrics, cells = footnotes(rows), columns(table, rows), []
     for row in rows:
-        cells.append([row.label, "paper", *(paper_text(row, m) for m in table.metrics), ""])
+        cells.append([row.label, "paper", *(paper_text(row, m) for m in metrics), ""])
         if row.reason:
-            cells.append(["", "not measured", *(DASH for _ in table.metrics), ""])
+            cells.append(["", "not measured", *(DASH for _ in metrics), ""])
             continue
-        ours = [our_text(row, m) for m in table.metrics]
+        ours = [our_text(row, m) for m in metrics]
         cells.append(["", f"ours, {parts(row)}", *ours, marks(row, notes)])
-        cells.append(["", "difference", *(difference_text(row, m) for m in table.metrics), ""])
-    return ["", "", *map(head, table.metrics), "note"], cells
+        if row.paper.keys() & row.scores.keys():
+            cells.append(["", "difference", *(difference_text(row, m) for m in metrics), ""])
+    return ["", "", *map(head, metrics), "note"], cells
 
 
 def note(found: TableFile, rows: Sequence[Measured]) -> str:
@@ -191,31 +198,31 @@ def _plain(value: object) -> str:
 
 
 def _table(table: PaperTable, rows: Sequence[Measured]) -> str:
-    heads = "".join(f"<th>{escape(head(metric))}</th>" for metric in table.metrics)
-    notes = footnotes(rows)
-    body = "".join(_row(table, row, marks(row, notes)) for row in rows)
+    metrics, notes = columns(table, rows), footnotes(rows)
+    heads = "".join(f"<th>{escape(head(metric))}</th>" for metric in metrics)
+    body = "".join(_row(metrics, row, marks(row, notes)) for row in rows)
     return (
         '<div class="scroll"><table class="versus"><thead><tr><th class="text">model</th>'
         f"{heads}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 
 
-def _row(table: PaperTable, row: Measured, own_marks: str) -> str:
+def _row(metrics: Sequence[str], row: Measured, own_marks: str) -> str:
     label = escape(row.label)
     if row.links:
         label = f'<a href="{escape(row.links[0])}" target="_blank">{label}</a>'
     raised = f"<sup>{own_marks.replace(' ', ', ')}</sup>" if own_marks else ""
     over = "not measured" if row.reason else parts(row)
     cells = []
-    for metric in table.metrics:
-        paper = f"paper {paper_text(row, metric)}"
-        if row.reason:
-            cells.append(f"<td><b>{DASH}</b><span>{paper}</span></td>")
-            continue
+    for metric in metrics:
         mean, _, spread = our_text(row, metric).partition(" ± ")
         deviation = f"<i> ± {spread}</i>" if spread else ""
-        beside = f"{paper}, {difference_text(row, metric)}"
-        cells.append(f"<td><b>{mean}</b>{deviation}<span>{beside}</span></td>")
+        beside = ""
+        if metric in row.paper:
+            both = [f"paper {paper_text(row, metric)}"]
+            both += [difference_text(row, metric)] if metric in row.scores else []
+            beside = f"<span>{', '.join(both)}</span>"
+        cells.append(f"<td><b>{mean}</b>{deviation}{beside}</td>")
     style = ' class="absent"' if row.reason else ""
     return f'<tr{style}><td class="text"><b>{label}</b>{raised}<span>{over}</span></td>' + (
         f"{''.join(cells)}</tr>"
