@@ -7,11 +7,13 @@ import pytest
 import torch
 from objectives.masked_cells import cells, disc
 from pydantic import ValidationError
+from scipy.ndimage import label
 
 from hemaml.core.cache import Cache, array_digest
 from hemaml.core.errors import ConfigError, DataError
 from hemaml.core.objective import Context
 from hemaml.core.task import Fold
+from hemaml.data.augment_affine import augment, draw
 from hemaml.nn.light_resnet import LightResnet
 from hemaml.nn.parameters import count_parameters
 from hemaml.objectives.wbc_segmentation import gnn_only, smgnn
@@ -119,6 +121,16 @@ def test_what_is_no_cell_is_painted_out_unless_it_is_asked_for():
     assert (x[0, :3, :4] == 0).all() and (x[0, :3, 4:] == 1).all()
     assert (network_input(views, Params(masked=False))[0, :3] == 1).all()
     assert network_input(views, Params(mask_channels=False)).shape[1] == 3
+
+
+def test_no_other_piece_of_the_cell_comes_in_where_it_is_turned():
+    mask = np.zeros((60, 60), np.uint8)
+    mask[disc(60, (30, 30), 25)] = 2
+    view = Frame(48, "cell", 0.1).view(np.full((60, 60, 3), 90, np.uint8), mask)
+    views = torch.from_numpy(np.stack([view] * 64))
+    turned = augment(views, draw(64, Params().augmentation, torch.Generator().manual_seed(0)))
+    nuclei = turned[..., 4].numpy() > 127
+    assert {label(nucleus)[1] for nucleus in nuclei} == {1}
 
 
 def test_without_a_segmenter_the_whole_image_is_cell():

@@ -114,6 +114,7 @@ class Params(SegmentationParams):
             scale=(1 - self.scale, 1 + self.scale),
             brightness=(1 - self.jitter, 1 + self.jitter),
             contrast=self.jitter,
+            fill="nearest",  # as `Frame.view`: mirrored, other pieces of the cell would come in
         )
 
 
