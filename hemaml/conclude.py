@@ -1,6 +1,5 @@
 """How a search becomes an answer: the winner, confirmed over seeds, and what the record says."""
 
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -16,7 +15,7 @@ from hemaml.engines.workers import evaluate_all
 from hemaml.job import Job
 from hemaml.notes import sweep_note
 from hemaml.overview import sweep_pages
-from hemaml.record import log_model_pictures, log_pictures, mean_metrics
+from hemaml.record import log_model_pictures, log_pictures, mean_metrics, replace_metrics
 from hemaml.tracking.mlflow_tracker import MlflowTracker
 from hemaml.tracking.views import compare_page
 from hemaml.trial import run_trial
@@ -87,9 +86,7 @@ def conclude(
     if job.plan.experiment.sweep.keep_models:
         _picture_trials(job, trials)
     scores = {n: v for n, v in mean_metrics(confirmed).items() if not _says_nothing(n)}
-    known = {n for n in job.tracker.get(run.id).metrics if not n.startswith(COUNTS)}
-    # What a winner had that a resumed search has beaten must not stand beside the new one.
-    run.log_metrics(dict.fromkeys(known - scores.keys(), math.nan) | scores)
+    replace_metrics(job.tracker, run, scores, but=COUNTS)
     best: dict[str, object] = {}
     point = told_values(course)
     if winner is not None:  # tags, since a resumed sweep may find a better one

@@ -156,6 +156,22 @@ def mean_metrics(scores: Mapping[str, tuple[float, float]], prefix: str = "") ->
     return means | spread
 
 
+def replace_metrics(
+    tracker: Tracker, run: Run, values: Mapping[str, float], *, but: str | None = None
+) -> None:
+    """Logs a run's metrics; those it has from an earlier time and not now count no more (NaN).
+
+    Args:
+        tracker: Of the run.
+        run: Written before, and again now.
+        values: What holds now.
+        but: Names that begin so stay as they are.
+    """
+    known = tracker.get(run.id).metrics
+    gone = {n for n in known.keys() - values.keys() if but is None or not n.startswith(but)}
+    run.log_metrics({**dict.fromkeys(gone, math.nan), **values})
+
+
 def log_pictures(run: Run, drawn: Sequence[Picture], folder: str) -> None:
     """Stores pictures as artifacts: `<folder>/<name>.png` and `.html`."""
     for picture in drawn:

@@ -14,7 +14,7 @@ from hemaml.core.errors import ConfigError, Forbidden
 from hemaml.core.experiment import Plan
 from hemaml.core.gates import RECORDED
 from hemaml.core.predictions import LIVE
-from hemaml.core.tracker import Record, Run
+from hemaml.core.tracker import Record, Run, Tracker
 from hemaml.course import course_of, told_values
 from hemaml.job import Job
 from hemaml.ops.novelty import Reference
@@ -74,6 +74,12 @@ def log_winner(job: Job, run: Run, seed: Record) -> None:
     source = seed.tags.get("reused_from", seed.id)
     log_model_pictures(job, run, source, "winner")
     log_servable(job, run, source)
+
+
+def forget_winner(tracker: Tracker, run: Run) -> None:
+    """What a winner without a finished seed has no model of must not keep that of an earlier one."""
+    if tracker.get(run.id).tags.get(MODEL):
+        run.set_tags({MODEL: "", MODEL_RUN: ""})
 
 
 def log_servable(job: Job, run: Run, source: str) -> None:
@@ -140,7 +146,7 @@ def register(tracker: MlflowTracker, run_id: str, name: str) -> Version:
     """
     record = tracker.get(run_id)
     model = record.tags.get(MODEL)
-    if model is None:
+    if not model:
         raise ConfigError(
             f"a version is made of a model, but the run {record.name} ({run_id}) logged none. "
             "Name a finished sweep, or a run of `hemaml run`."

@@ -48,7 +48,7 @@ from hemaml.record import (
     summary,
     unfinished_sweep,
 )
-from hemaml.registering import log_winner, unregistered
+from hemaml.registering import forget_winner, log_winner, unregistered
 from hemaml.report import push_report, study_pictures
 from hemaml.tracking.mlflow_tracker import MlflowTracker
 from hemaml.tracking.views import trials_view, ui_address
@@ -213,6 +213,8 @@ class OpenSweep:
         if seeds:
             assert winner is not None
             log_winner(job.at(winner.point), self.run, seeds[0])
+        else:
+            forget_winner(job.tracker, self.run)
         self.run.set_tags({"outcome": "finished" if winner else "no_winner"})
         self.run.end("FINISHED" if winner else "FAILED")
         push_report(job.tracker.get(self.run.id))

@@ -9,8 +9,10 @@ import subprocess
 import sys
 import time
 from copy import deepcopy
+from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from typer.testing import CliRunner
 
@@ -18,6 +20,7 @@ import hemaml
 from hemaml.cli import app
 from hemaml.core import settings
 from hemaml.core.errors import ConfigError, UnknownName
+from hemaml.objectives.wbc_segmentation._convolutional import ConvolutionalModel
 from hemaml.tracking.mlflow_tracker import MlflowTracker
 
 TABLE = {
@@ -270,12 +273,51 @@ def test_a_table_of_times_trains_nothing_and_shows_the_parts(times):
     segments = tracker("wbc_segmentation")
     assert [run.tags["kind"] for run in segments.find({})] == ["table"]
     assert "3 passes" in segments.read_text(found.run_id, "table.html")
-    for name in ("splits", "seeds"):
-        with pytest.raises(ConfigError, match="leave `splits` and `seeds` out"):
+    for name in ("splits", "seeds", "workers"):
+        with pytest.raises(ConfigError, match="leave `splits`, `seeds` and `workers` out"):
             hemaml.reproduce(times, **{name: 2})
+    (line, *_) = csv.DictReader(io.StringIO(segments.read_text(found.run_id, "table.csv")))
+    assert (line["passes"], line["split"], line["splits"]) == ("3", "", "")
+    multiple = smgnn.scores["seconds/cpu"][0] / unet.scores["seconds/cpu"][0]
+    assert f"x {multiple:.3g}" in segments.read_text(found.run_id, "table.html")
+
+
+def test_a_row_of_times_that_fails_costs_no_other_and_keeps_nothing_old(times, monkeypatch):
+    before = hemaml.reproduce(times)
+    segments = tracker("wbc_segmentation")
+    assert "unet/seconds/cpu" in segments.get(before.run_id).metrics
+
+    def full(self, images):
+        raise MemoryError
+
+    monkeypatch.setattr(ConvolutionalModel, "predict", full)
+    again = hemaml.reproduce(times)
+    assert again.run_id == before.run_id and not again.complete
+    assert [bool(row.reason) for row in again.rows] == [True, False]
+    assert "3 images need more memory than cpu has" in again.rows[0].reason
+    kept = segments.get(again.run_id).metrics
+    assert "unet/seconds/cpu" not in kept and "smgnn/seconds/cpu" in kept
+
+
+@pytest.mark.parametrize(
+    ("sets", "told"),
+    [(["data.count=2"], "`timed` must be at most"), (["device=cuda"], "needs a GPU")],
+)
+def test_times_that_cannot_be_taken_as_asked_are_not_taken_otherwise(times, sets, told):
+    if sets == ["device=cuda"] and torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    found = hemaml.reproduce(times, overrides=sets)
+    assert all(told in row.reason for row in found.rows)
+
+
+def test_a_table_of_times_has_no_share_to_train_on(times):
+    path = Path(times)
+    path.write_text(json.dumps({**TIMES, "train": 0.8}))
+    with pytest.raises(ConfigError, match="leave `train`"):
+        hemaml.reproduce(times)
 
 
 def test_a_row_without_a_model_before_training_is_said(table):
     found = hemaml.reproduce(table(timed=2, metrics=["params_total", "score"]))
     assert not found.complete
-    assert all("exist before they are trained" in row.reason for row in found.rows)
+    assert all("offers untrained models" in row.reason for row in found.rows)

@@ -18,6 +18,8 @@ from hemaml.data.problems import BadFile
 from hemaml.doctor import examine_sweep
 from hemaml.engines import study_figures
 from hemaml.engines.ledger import Ledger
+from hemaml.registering import candidate, registered_name
+from hemaml.report.gather import read_sweep
 from hemaml.sweep import open_sweep, reopen_sweep
 from hemaml.tracking.mlflow_tracker import MlflowTracker
 from hemaml.trial import run_trial
@@ -437,9 +439,12 @@ def test_scores_of_a_beaten_winner_do_not_stand_beside_one_without_any(stub, see
     seeds_fail()
     more = hemaml.resume(first.id, overrides=["sweep.trials=25"])
     assert more.values > first.values and not more.confirmed
-    left = tracker().get(more.run_id).metrics
-    assert {n for n, value in left.items() if value == value} == {"trials/finished"}
-    assert left.keys() == kept.keys()
+    record = tracker().get(more.run_id)
+    assert record.metrics.keys() == {"trials/finished"} < kept.keys()
+    told = read_sweep(record)
+    assert told.by_class == told.by_group == {}, "those of the winner that it has beaten"
+    with pytest.raises(ConfigError, match="logged none"):
+        candidate(registered_name(first.plan, "stub"), sweep=more.id)
 
 
 def test_resume_refuses_other_data(stub, monkeypatch):

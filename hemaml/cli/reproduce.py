@@ -35,6 +35,7 @@ def reproduce(
     """Measure a paper's table again and show it beside the paper's figures."""
     import hemaml
     from hemaml.reproduce.page import footnotes, lines
+    from hemaml.reproduce.table import find_table
 
     if table is None or list_:
         _list(table)
@@ -50,7 +51,8 @@ def reproduce(
             told=lambda row: print(f"{row.key}: {row.reason or 'measured'}", flush=True),
         )
     except KeyboardInterrupt:
-        print("interrupted; what is finished is kept. The same command goes on.", file=sys.stderr)
+        on = "takes all times anew" if find_table(table).table.timed else "goes on"
+        print(f"interrupted; what is finished is kept. The same command {on}.", file=sys.stderr)
         raise typer.Exit(130) from None
     data = found.table.table
     heads, cells = lines(data, found.rows)

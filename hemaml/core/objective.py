@@ -122,9 +122,9 @@ class Objective:
             one. Each is scored beside it, with its name as prefix (`transductive/accuracy`); `fit`
             does so on the validation part.
         scores: What a fitted model is scored on beyond its task, such as the masks that it makes on
-            the way; `fit` does so on the validation part.
+            the way; `fit` does so on the validation part, an evaluation on its test parts.
         untrained: A model with new weights on a device, to time it without training; None where
-            there is none without data.
+            an objective offers none.
         files: Digest of the files that parameters name, such as weights; part of a trial's key.
             Raises `ConfigError` where one is missing.
         figures: Names of modules in `hemaml.explain` that suit this objective's models, drawn after

@@ -169,7 +169,7 @@ def read_sweep(record: Record) -> Swept:
     ]
     seeds = tracker.find({"kind": "confirm", "outcome": "finished"}, parent=record.id)
     path = f"winner/{PARTS}"
-    known = tracker.has_artifact(record.id, path)
+    known = bool(seeds) and tracker.has_artifact(record.id, path)  # else of an earlier winner
     parts = json.loads(tracker.read_text(record.id, path)) if known else {}
     return Swept(
         record=record,

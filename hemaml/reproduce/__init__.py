@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,8 +21,8 @@ from hemaml.core.provenance import git_state, is_gone, this_process
 from hemaml.core.tracker import Record, Run
 from hemaml.evaluate import Evaluation, evaluate
 from hemaml.overview import described
-from hemaml.record import ended_on_error, mean_and_deviation
-from hemaml.reproduce.less import data_of, differences, differences_of_times
+from hemaml.record import ended_on_error, mean_and_deviation, replace_metrics
+from hemaml.reproduce.less import differences, differences_of_times
 from hemaml.reproduce.page import as_csv, note, render
 from hemaml.reproduce.result import Measured
 from hemaml.reproduce.table import (
@@ -33,7 +33,6 @@ from hemaml.reproduce.table import (
     find_table,
     row_plans,
 )
-from hemaml.reproduce.timing import PASSES, setting, timings
 from hemaml.tracking.mlflow_tracker import MlflowTracker
 from hemaml.tracking.views import run_page, ui_address
 
@@ -98,19 +97,28 @@ def reproduce(
     if splits is not None and splits < 1:
         raise ConfigError(f"`splits >= 1` must hold, but got {splits}.")
     found = find_table(table)
-    if found.table.timed and (splits is not None or seeds > 1):
-        raise ConfigError(f"{found.name} is a table of times: leave `splits` and `seeds` out.")
+    if found.table.timed and (splits is not None or seeds > 1 or workers > 1):
+        raise ConfigError(
+            f"{found.name} is a table of times, of one model after the other: leave `splits`, "
+            "`seeds` and `workers` out."
+        )
     plans = row_plans(found, found.keys(rows), overrides)
     task = plans[0].plan.experiment.task
     tracker = MlflowTracker(settings.tracking_uri(), task)
-    asked = {"rows": [p.key for p in plans], "set": list(overrides), "splits": splits or "usual",
-             "seeds": seeds}  # fmt: skip
+    asked: dict[str, object] = {"rows": [p.key for p in plans], "set": list(overrides)}
+    if not found.table.timed:
+        asked |= {"splits": splits or "usual", "seeds": seeds}
     run = _open(tracker, found, asked)
     measured = list[Measured]()
     with described(tracker), ended_on_error(tracker, run):
+        replace_metrics(tracker, run, {})  # a row may fail that was measured an earlier time
+        run.flush()
         for plan in plans:
-            measured.append(_measure(found, plan, tracker, splits, seeds, workers, run.id))
-            told(measured[-1])
+            row = _measure(found, plan, tracker, splits, seeds, workers, run.id)
+            measured.append(replace(row, first=measured[0]) if measured else row)
+            run.log_metrics(row.metrics(found.table.metrics))
+            run.flush()
+            told(row)
         link = f"{ui_address(tracker.uri)}/{run_page(tracker, run.id)}"
         result = Reproduction(found, measured, _page_file(found), run.id, link)
         _log(run, result, asked)
@@ -183,8 +191,10 @@ def _measure(
 
 def _timed(table: PaperTable, row: RowPlan, num: int) -> Measured:
     """A new model of a row against the clock, on the first images of its data."""
-    data = data_of(row)
-    times = timings(row, [data.images[index] for index in range(num)])
+    # It imports torch, which a list of tables can do without.
+    from hemaml.reproduce.timing import PASSES, setting, timings
+
+    times = timings(row, num)
     size = float(row.plan.objective.size(row.plan.params({})))
     return Measured(
         key=row.key,
@@ -192,7 +202,7 @@ def _timed(table: PaperTable, row: RowPlan, num: int) -> Measured:
         paper=row.row.paper,
         scores={**times, SIZE: (size, math.nan)},
         passes=PASSES,
-        differences=tuple(differences_of_times(table, row, setting())),
+        differences=tuple(differences_of_times(table, row, setting(row.plan.experiment.device))),
     )
 
 
@@ -220,8 +230,6 @@ def _log(run: Run, result: Reproduction, asked: Mapping[str, object]) -> None:
         ) from error
     run.log_text(page, PAGE)
     run.log_text(as_csv(result.table.table, result.rows), TABLE)
-    for row in result.rows:
-        run.log_metrics(row.metrics(result.table.table.metrics))
     run.set_tags(
         {
             "outcome": "finished" if result.complete else "incomplete",

@@ -28,7 +28,7 @@ def differences(table: PaperTable, row: RowPlan, split: Mapping[str, Any]) -> li
     images = sum(part["items"] for part in parts.values())
     told = _of_params(row) + _of_data(table, data_of(row), images)
     share = parts["train"]["items"] / images
-    if table.train is not None and share < table.train - FEWER:
+    if table.train is not None and round(table.train - share, 6) > FEWER:
         told.append(f"trained on {share:.0%} of the images instead of {table.train:.0%}")
     return told
 

@@ -15,6 +15,7 @@ from hemaml.report.tables import DASH
 from hemaml.reproduce.result import Measured
 from hemaml.reproduce.table import SIZE, SIZES, PaperTable, TableFile
 
+TIMES = "seconds/"
 HEADS = {
     SIZE: "parameters",
     "segmenter_params": "parameters of the segmenter",
@@ -31,13 +32,14 @@ HEADS = {
 
 def head(metric: str) -> str:
     """What a column is called; `recall/monocyte` is `recall monocyte`."""
-    return " ".join(HEADS.get(name, name.replace("_", " ")) for name in metric.split("/"))
+    called = " ".join(HEADS.get(name, name.replace("_", " ")) for name in metric.split("/"))
+    return f"{called}, x the first row's" if metric.startswith(TIMES) else called
 
 
 def columns(table: PaperTable, rows: Sequence[Measured]) -> list[str]:
-    """The metrics of a table that the paper has of a row, or we have; all where there are none."""
+    """The metrics of a table, less those of a GPU that neither the paper nor we have."""
     found = {name for row in rows for name in (*row.paper, *row.scores)}
-    return [metric for metric in table.metrics if metric in found] or list(table.metrics)
+    return [name for name in table.metrics if name in found or not name.endswith("/gpu")]
 
 
 def footnotes(rows: Sequence[Measured]) -> list[str]:
@@ -63,7 +65,11 @@ def parts(row: Measured) -> str:
 
 def paper_text(row: Measured, metric: str) -> str:
     """The paper's figure, or a dash."""
-    return DASH if metric not in row.paper else _number(metric, row.paper[metric])
+    if metric not in row.paper:
+        return DASH
+    figure = row.paper[metric]
+    first = row.first.paper if row.first else {}
+    return _number(metric, figure) + _multiple(figure, metric, first)
 
 
 def our_text(row: Measured, metric: str) -> str:
@@ -71,7 +77,10 @@ def our_text(row: Measured, metric: str) -> str:
     if metric not in row.scores:
         return DASH
     mean, deviation = row.scores[metric]
-    return _number(metric, mean) if metric in SIZES else plus_minus(mean, deviation)
+    if metric in SIZES:
+        return _number(metric, mean)
+    first = {name: pair[0] for name, pair in row.first.scores.items()} if row.first else {}
+    return plus_minus(mean, deviation) + _multiple(mean, metric, first)
 
 
 def difference_text(row: Measured, metric: str) -> str:
@@ -82,6 +91,13 @@ def difference_text(row: Measured, metric: str) -> str:
     if metric in SIZES:
         return f"x {row.scores[metric][0] / row.paper[metric]:.2f}"
     return f"{found:+.4f}"
+
+
+def _multiple(value: float, metric: str, of: Mapping[str, float]) -> str:
+    """A time as how many times another row's, after it; nothing of what is no time."""
+    if not metric.startswith(TIMES) or metric not in of:
+        return ""
+    return f", x {value / of[metric]:.3g}"
 
 
 def _number(metric: str, value: float) -> str:
@@ -98,7 +114,7 @@ def lines(table: PaperTable, rows: Sequence[Measured]) -> tuple[list[str], list[
             continue
         ours = [our_text(row, m) for m in metrics]
         cells.append(["", f"ours, {parts(row)}", *ours, marks(row, notes)])
-        if row.paper.keys() & row.scores.keys():
+        if not row.passes:  # of another device
             cells.append(["", "difference", *(difference_text(row, m) for m in metrics), ""])
     return ["", "", *map(head, metrics), "note"], cells
 
@@ -134,7 +150,7 @@ def as_csv(table: PaperTable, rows: Sequence[Measured]) -> str:
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(["row", "metric", "paper", "mean", "deviation", "low", "high", "splits",
-                     "seeds", "split", "differences", "reason"])  # fmt: skip
+                     "seeds", "passes", "split", "differences", "reason"])  # fmt: skip
     for row in rows:
         for metric in table.metrics:
             ours = row.scores.get(metric, (math.nan, math.nan))
@@ -149,7 +165,8 @@ def as_csv(table: PaperTable, rows: Sequence[Measured]) -> str:
                     high,
                     row.splits or "",
                     row.seeds or "",
-                    row.split_kind if not row.reason else "",
+                    row.passes or "",
+                    row.split_kind if row.splits else "",
                     "; ".join(row.differences),
                     row.reason,
                 ]
@@ -176,7 +193,7 @@ def render(
     beside = "Its splits are others: a neighbour, not a rival."
     over = "the test parts of the outer splits, each scored once"
     if table.timed:
-        beside = "Its device is another: what compares is how many times another model's time."
+        beside = "Its device is another: what compares is x, the multiple of the first row's time."
         over = "passes over the same images"
     chips.insert(0, f"<li{state}>measured <b>{done} of {len(rows)} rows</b></li>")
     chips.append(f'<li><a href="{escape(link)}" target="_blank">its run in MLflow</a></li>')
@@ -220,7 +237,8 @@ def _row(metrics: Sequence[str], row: Measured, own_marks: str) -> str:
         beside = ""
         if metric in row.paper:
             both = [f"paper {paper_text(row, metric)}"]
-            both += [difference_text(row, metric)] if metric in row.scores else []
+            compared = metric in row.scores and not row.passes
+            both += [difference_text(row, metric)] if compared else []
             beside = f"<span>{', '.join(both)}</span>"
         cells.append(f"<td><b>{mean}</b>{deviation}{beside}</td>")
     style = ' class="absent"' if row.reason else ""

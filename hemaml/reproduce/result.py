@@ -23,6 +23,7 @@ class Measured:
         splits: Outer splits a seed.
         seeds: How many.
         passes: Against the clock, in a table of times; it has no splits.
+        first: The first row, which times are told as multiples of; None for that row itself.
         split_kind: What the splits keep apart.
         differences: What differs from the paper's setting, in words.
         links: Pages of the evaluations in the MLflow UI, one a seed.
@@ -37,6 +38,7 @@ class Measured:
     splits: int = 0
     seeds: int = 0
     passes: int = 0
+    first: "Measured | None" = None
     split_kind: SplitKind = "images"
     differences: tuple[str, ...] = ()
     links: tuple[str, ...] = ()

@@ -7,8 +7,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from hemaml.core.documents import read_yaml, validated
 from hemaml.core.errors import ConfigError, UnknownName
@@ -65,6 +66,16 @@ class PaperTable(Frozen):
     settings: dict[str, Scalar] = Field(default={}, description="Of every row.")
     remarks: tuple[str, ...] = Field(default=(), description="On the paper, below the table.")
     rows: dict[str, Row] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _check_timed(self) -> Self:
+        views = [name for name, row in self.rows.items() if row.view]
+        if self.timed and (self.train is not None or views):
+            raise ValueError(
+                "a table with `timed` trains and scores nothing: leave `train`, and `view` of "
+                f"{', '.join(views) or 'its rows'}, out."
+            )
+        return self
 
 
 @dataclass(frozen=True)

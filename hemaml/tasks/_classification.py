@@ -190,27 +190,30 @@ def resampled(model: Predictor, data: Dataset) -> SetScores:
 def compare(candidate: Predictor, champion: Predictor, data: Dataset, metric: str) -> Comparison:
     """The candidate against the champion, by any score of `hemaml.ops.classification_scores`.
 
-    `accuracy` by McNemar's test, `auc` by DeLong's, all others by the paired bootstrap; over groups
-    where there are any.
+    `accuracy` by McNemar's test, `recall/<class>` by the same on the images of that class, `auc` by
+    DeLong's, all others by the paired bootstrap; over groups where there are any.
 
     Args:
         candidate: As for `score`.
         champion: Likewise.
         data: Images with labels.
-        metric: One of the scores.
+        metric: One of the scores, or `recall/<class>` where there are more than two.
 
     Raises:
         UnknownName: No such score.
         DataError: The data has no images, no labels, or masks.
     """
-    if metric not in SCORES:
-        raise UnknownName("metric to compare", metric, SCORES)
+    recalls = {f"recall/{name}": c for c, name in enumerate(data.classes) if len(data.classes) > 2}
+    if metric not in (known := (*SCORES, *recalls)):
+        raise UnknownName("metric to compare", metric, known)
     one_NC, other_NC = (predicted_probabilities(model, data) for model in (candidate, champion))
     if metric == "auc":
         return compare_auc(one_NC, other_NC, data.labels, data.groups)
-    if metric == "accuracy":
-        one_N, other_N = (checked_outcome(v, data.labels).correct for v in (one_NC, other_NC))
-        return compare_correct(one_N, other_N, data.groups)
+    if metric == "accuracy" or metric in recalls:
+        labels_N, groups_N = np.asarray(data.labels), np.asarray(data.groups)
+        own_N = np.ones(len(data), bool) if metric == "accuracy" else labels_N == recalls[metric]
+        one_N, other_N = (checked_outcome(v, labels_N).correct[own_N] for v in (one_NC, other_NC))
+        return compare_correct(one_N, other_N, groups_N[own_N].tolist() if data.groups else ())
     return compare_resampled(
         score_of_resamples(one_NC, data.labels, metric),
         score_of_resamples(other_NC, data.labels, metric),

@@ -24,6 +24,8 @@ FLUSH_S = 5.0
 """Seconds that metrics may wait: a batch costs about as much as a single value."""
 FLUSH_COUNT = 900
 """MLflow takes at most 1000 metrics a batch."""
+NOT_IN_NAMES = re.compile(r"[^\w.\- :/]")
+"""What MLflow takes in no name of a metric."""
 PARAM_CHARS = 6000
 """MLflow cuts longer values with only a warning."""
 UNKNOWN = "RESOURCE_DOES_NOT_EXIST"
@@ -92,9 +94,14 @@ class MlflowRun:
                 self._client.log_batch(self._id, params=params[start : start + 100])
 
     def log_metrics(self, values: Mapping[str, float], step: int = 0) -> None:
-        """Holds metrics back until some seconds have passed or the batch is full."""
+        """Holds metrics back until some seconds have passed or the batch is full.
+
+        What MLflow takes in no name, such as brackets in that of a class, becomes an underscore.
+        """
         now = int(time.time() * 1000)
-        self._held += [Metric(name, float(v), now, step) for name, v in values.items()]
+        self._held += [
+            Metric(NOT_IN_NAMES.sub("_", name), float(v), now, step) for name, v in values.items()
+        ]
         if len(self._held) > FLUSH_COUNT or time.monotonic() - self._flushed > FLUSH_S:
             self.flush()
 

@@ -351,7 +351,7 @@ def _record(run: Any) -> Record:
         name=run.info.run_name,
         status=run.info.status,
         params=dict(run.data.params),
-        metrics=dict(run.data.metrics),
+        metrics={n: v for n, v in run.data.metrics.items() if v == v},  # NaN: undefined, or gone
         tags=dict(run.data.tags),
         start_ms=run.info.start_time or 0,
         end_ms=run.info.end_time or 0,

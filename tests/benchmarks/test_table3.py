@@ -13,14 +13,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from hemaml.data.smears import Smears
-from hemaml.data.smears import read as read_smears
 from hemaml.reproduce.table import read_table, row_plans
 from hemaml.reproduce.timing import timings
-from hemaml.tasks.wbc_segmentation import task
 
 TABLE = Path("experiments/wbc_segmentation/tables/wbc-table-3.yaml")
-NUM_IMAGES, SIDE = 8, 300
+NUM_IMAGES = 8
+DRAWN = ("data={reader: smears, count: 8, size: 300}",)
 LARGEST_RATIO = 0.12
 PARTS = ("superpixels", "network", "clean_up", "seconds")
 DEVICES = ["cpu", *(["gpu"] if torch.cuda.is_available() else [])]
@@ -34,18 +32,10 @@ def _one_thread():
     torch.set_num_threads(before)
 
 
-def cells():
-    """Eight cells: of data set 2 where it is at hand, else drawn."""
-    if "HEMAML_DATA" in os.environ:
-        data = task.read({"reader": "segmentation_wbc", "set": 2})
-    else:
-        data = read_smears(Smears(count=NUM_IMAGES, size=SIDE))
-    return list(data.images[:NUM_IMAGES])
-
-
 def test_table_3():
-    table, images = read_table(TABLE), cells()
-    found = {row.key: timings(row, images) for row in row_plans(table, table.keys(()), ())}
+    table = read_table(TABLE)
+    rows = row_plans(table, table.keys(()), () if "HEMAML_DATA" in os.environ else DRAWN)
+    found = {row.key: timings(row, NUM_IMAGES) for row in rows}
     paper = {name: row.paper["seconds/gpu"] for name, row in table.table.rows.items()}
     for device in DEVICES:
         print(
@@ -56,4 +46,5 @@ def test_table_3():
             shown = "".join(f"{seconds.get(f'{p}/{device}', (0,))[0]:12.3f}" for p in PARTS)
             ratio = seconds[f"seconds/{device}"][0] / found["unet"][f"seconds/{device}"][0]
             print(f"{name:15}{shown}{ratio:12.3f}{paper[name] / paper['unet']:12.3f}")
-    assert found["smgnn"]["seconds/cpu"][0] < found["unet"]["seconds/cpu"][0]
+    ratio = found["smgnn"]["seconds/cpu"][0] / found["unet"]["seconds/cpu"][0]
+    assert ratio < 1.5 * LARGEST_RATIO, "a bound with slack, for busy machines"

@@ -74,6 +74,21 @@ def test_with_more_than_two_classes_each_has_its_recall():
     assert np.isnan(scores["recall/none"]), "no image is of that class"
 
 
+def test_the_recall_of_a_class_is_compared_on_its_images():
+    labels = [0, 1, 2] * 8
+    groups = tuple(f"case-{i // 3}" for i in range(24))
+    data = replace(dataset(labels, classes=("cll", "fl", "mcl")), groups=groups)
+    best = np.eye(3)[labels]
+    worse = best.copy()
+    worse[[1, 4, 7, 10]] = 1, 0, 0  # four of eight of class 1
+    found = task.compare(Fixed(best), Fixed(worse), data, "recall/fl")
+    assert (found.difference, found.num_images, found.num_groups) == (0.5, 8, 8)
+    assert found.p == 2 * 0.5**4, "exact: four pairs, all won"
+    assert task.compare(Fixed(best), Fixed(worse), data, "recall/mcl").difference == 0
+    with pytest.raises(UnknownName, match="recall/fl"):
+        task.compare(Fixed(best), Fixed(worse), data, "recall/none")
+
+
 def test_intervals_go_over_groups():
     probabilities = np.clip(TRUTH * 0.6 + 0.2, 0, 1)
     probabilities[:4] = 1 - probabilities[:4]

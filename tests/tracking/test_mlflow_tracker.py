@@ -1,5 +1,6 @@
 """The tracker on a real SQLite store."""
 
+import math
 import multiprocessing
 import os
 from pathlib import Path
@@ -99,6 +100,14 @@ def test_a_reopened_run_goes_on(tracker):
     run.end("KILLED")
     tracker.reopen(run.id).end("FINISHED")
     assert tracker.get(run.id).status == "FINISHED"
+
+
+def test_a_class_of_any_name_has_a_metric_and_what_is_undefined_has_none(tracker):
+    run = tracker.start("trial", {})
+    run.log_metrics({"val/recall/[Malignant] Pro-B": 0.5, "recall/Bénigne (1)": 1, "auc": math.nan})
+    run.end("FINISHED")
+    found = tracker.get(run.id).metrics
+    assert found == {"val/recall/_Malignant_ Pro-B": 0.5, "recall/Bénigne _1_": 1}
 
 
 def test_a_parameter_that_mlflow_would_cut_is_refused(tracker):

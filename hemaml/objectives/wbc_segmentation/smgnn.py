@@ -239,8 +239,9 @@ def train(
         if len(item.targets) < 2:  # of which batch norm would have no deviation
             height, width = item.mask.shape
             raise DataError(
-                f"an image must have two superpixels at least, but {name} of {height} x {width} "
-                f"pixels is one by `scale: {how.scale:g}`. Lower `scale`, or take the image out."
+                "an image must have two superpixels at least, since it may come alone in a batch, "
+                f"but {name} of {height} x {width} pixels is one by `scale: {how.scale:g}`. Lower "
+                "`scale`, or take the image out."
             )
     known = {array_digest(i): regions(i, how, context.cache) for i in fold.val.images}
     highest = {"iou_reconstruction": ceiling(fold.val, known)}
