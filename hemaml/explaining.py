@@ -2,6 +2,7 @@
 
 import csv
 import io
+import logging
 import os
 import time
 from collections import Counter
@@ -18,9 +19,9 @@ from hemaml.core import settings
 from hemaml.core.errors import ConfigError, DataError, StoreError, UnknownName
 from hemaml.core.objective import load_objective, objective_names
 from hemaml.core.staging import staging
-from hemaml.core.tracker import REGISTERED, is_registered
+from hemaml.core.tracker import REGISTERED, RUN, Run, is_registered
 from hemaml.data.decode import decode_image
-from hemaml.data.labelled_images import SUFFIXES
+from hemaml.data.labelled_images import SUFFIXES, Listing, list_images
 from hemaml.explain.heat_maps import LAYER, USUAL, Explained, check_names, explained
 from hemaml.explain.heat_sheet import Row, comparison_sheet, overlay, single_sheet, small
 from hemaml.record import trackers
@@ -28,11 +29,15 @@ from hemaml.tasks._classification import Explainable
 from hemaml.tracking.mlflow_tracker import WEIGHTS
 from hemaml.tracking.registry import Registry
 
+logger = logging.getLogger(__name__)
+
 FIGURE = "grad_cam"
 """Of the objectives whose models can be explained; they name it."""
 ON_THE_SHEET = 24
 """Images at most, evenly spaced; overlays and table have all."""
 SHEET, TABLE, OVERLAYS = "sheet.png", "predictions.csv", "overlays"
+FOLDER = "explanations"
+"""Below the store's folder, and of the artifacts of a run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +47,12 @@ class Opened:
     Attributes:
         name: What sheets call it.
         model: Loaded onto the CPU.
+        run: That logged it; None where there is none.
     """
 
     name: str
     model: Explainable
+    run: Run | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,13 +104,15 @@ def explain_images(
 ) -> Explanations:
     """Writes heat maps of images by recorded models; all of it, or nothing.
 
-    An image that lies in a folder named as a class is shown with that as its truth.
+    An image that lies in a folder named as a class is shown with that as its truth. Sheet and table
+    are then copied to the runs of the models, below `explanations/`, as far as this user may write
+    there; a run that does not take them is named in a warning.
 
     Args:
-        models: Each `models:/name@alias`, `models:/name/version` or the id of a run that has a
-            model: of `hemaml run`, of a sweep or of one of its confirmations. Several, of the same
-            classes, are compared on one sheet.
-        images: Files, or folders with images at any depth.
+        models: Each `models:/name@alias`, `models:/name/version`, `runs:/id` or the id alone of a
+            run that has a model: of `hemaml run`, of a sweep or of one of its confirmations.
+            Several, of the same classes, are compared on one sheet.
+        images: Files, or folders with images at any depth; hidden ones do not count.
         method: A name in `hemaml.explain.heat_maps.METHODS`.
         layer: Name of the mapped stage.
         target: The class that is mapped; default: what each model says of each image.
@@ -113,7 +122,7 @@ def explain_images(
     Raises:
         UnknownName: No such method, stage, class or registered model.
         ConfigError: A model has no heat maps, or models differ in their classes.
-        DataError: No images, or one that does not decode.
+        DataError: No images, or one that does not decode or is too small for a model's tiles.
         StoreError: No such run, or the disk cannot be written.
     """
     uris = [models] if isinstance(models, str) else list(models)
@@ -126,7 +135,8 @@ def explain_images(
     if target is not None and target not in classes:
         raise UnknownName("class", target, classes)
     mapped = None if target is None else classes.index(target)
-    place = Path(output) if output else _usual_folder(opened[0].name)
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    place = Path(output) if output else _usual_folder(opened[0].name, stamp)
     place = place.expanduser().resolve()
     if place.exists() and (not place.is_dir() or any(place.iterdir())):
         raise ConfigError(
@@ -143,20 +153,22 @@ def explain_images(
             f"explanations need a folder that can be written, but {place} gave: {error}. "
             "Name another with --output."
         ) from error
-    return replace(
+    written = replace(
         found,
         folder=place,
         sheet=place / SHEET,
         table=place / TABLE,
         overlays=[place / path for path in found.overlays],
     )
+    _log(written, opened, f"{FOLDER}/{stamp}")
+    return written
 
 
 def open_model(uri: str) -> Opened:
     """A registered model, or that of a run.
 
     Args:
-        uri: `models:/name@alias`, `models:/name/version` or the id of a run.
+        uri: `models:/name@alias`, `models:/name/version`, `runs:/id` or the id alone.
 
     Raises:
         UnknownName: No such registered model or version.
@@ -166,10 +178,11 @@ def open_model(uri: str) -> Opened:
     tracker = trackers()[0]
     if is_registered(uri):
         fixed = tracker.fixed_version(uri)
-        objective = Registry(tracker.uri).by_uri(fixed).tags["objective"]
-        model = _loaded(objective, tracker.model_weights(fixed), uri)
-        return Opened(uri.removeprefix(REGISTERED), model)
-    record = tracker.get(uri)
+        version = Registry(tracker.uri).by_uri(fixed)
+        model = _loaded(version.tags["objective"], tracker.model_weights(fixed), uri)
+        run = tracker.amend(version.run_id) if version.run_id else None
+        return Opened(uri.removeprefix(REGISTERED), model, run)
+    record = tracker.get(uri.removeprefix(RUN))
     source = record.tags.get("model_run") or record.tags.get("reused_from") or record.id
     if not tracker.has_artifact(source, WEIGHTS):
         raise ConfigError(
@@ -178,7 +191,8 @@ def open_model(uri: str) -> Opened:
         )
     with TemporaryDirectory() as folder:
         weights = tracker.download(source, WEIGHTS, Path(folder))
-        return Opened(record.name, _loaded(record.tags["objective"], weights, uri))
+        model = _loaded(record.tags["objective"], weights, uri)
+    return Opened(record.name, model, tracker.amend(record.id))
 
 
 def _loaded(name: str, weights: Path, uri: str) -> Explainable:
@@ -201,15 +215,17 @@ def has_maps(objective: str) -> bool:
 def image_files(places: Sequence[str | Path]) -> list[Path]:
     """Files as they are named, and the images in folders at any depth, sorted.
 
+    Folders are read as data sets are, without what is hidden; what else lies in them does not
+    count.
+
     Raises:
-        DataError: A place does not exist, or there are no images.
+        DataError: A place does not exist or cannot be read, or there are no images.
     """
     files: list[Path] = []
     for place in map(Path, places):
         if not place.exists():
             raise DataError(f"images must exist, but there is no {place}. Check the path.")
-        inside = sorted(p for p in place.rglob("*") if p.suffix.lower() in SUFFIXES)
-        files += inside if place.is_dir() else [place]
+        files += _images_in(place) if place.is_dir() else [place]
     if not files:
         told = ", ".join(str(place) for place in places) or "nothing"
         raise DataError(
@@ -217,6 +233,16 @@ def image_files(places: Sequence[str | Path]) -> list[Path]:
             "Name files, or a folder that has some."
         )
     return list(dict.fromkeys(path.resolve() for path in files))
+
+
+def _images_in(folder: Path) -> list[Path]:
+    try:
+        return [folder / name for name in list_images(Listing(folder), ".", nested=True)]
+    except OSError as error:
+        raise DataError(
+            f"folders of images must be readable, but {folder} gave: {error}. "
+            "Correct its rights, or name the images."
+        ) from error
 
 
 def _check_classes(opened: Sequence[Opened]) -> None:
@@ -230,10 +256,23 @@ def _check_classes(opened: Sequence[Opened]) -> None:
             )
 
 
-def _usual_folder(model: str) -> Path:
+def _usual_folder(model: str, stamp: str) -> Path:
     slug = "".join(c if c.isalnum() or c in "-_" else "-" for c in model)
-    stamp = time.strftime("%Y%m%d-%H%M%S")
-    return settings.store_root() / "explanations" / f"{slug}-{stamp}"
+    return settings.store_root() / FOLDER / f"{slug}-{stamp}"
+
+
+def _log(written: Explanations, opened: Sequence[Opened], folder: str) -> None:
+    """Copies sheet and table below `folder` of each model's run, once a run.
+
+    What is on the disk is the result, so a store that takes no copy is no fault.
+    """
+    runs = {one.run.id: one.run for one in opened if one.run is not None}
+    for run in runs.values():
+        try:
+            for file in (written.sheet, written.table):
+                run.log_bytes(file.read_bytes(), f"{folder}/{file.name}")
+        except StoreError as error:
+            logger.warning("run %s has no copy of %s: %s", run.id, written.folder, error)
 
 
 def _write(
@@ -250,10 +289,13 @@ def _write(
     rows, predictions, overlays = [], [], []
     for index, (file, name) in enumerate(zip(files, names, strict=True)):
         image = decode_image(file)
-        found = [
-            next(explained(o.model, [image], method=method, layer=layer, target=target))
-            for o in opened
-        ]
+        try:
+            found = [
+                next(explained(o.model, [image], method=method, layer=layer, target=target))
+                for o in opened
+            ]
+        except DataError as error:  # of tiles, which know no name
+            raise DataError(f"{file}: {error}") from error
         for number, (one, what) in enumerate(zip(opened, found, strict=True), start=1):
             inside = f"{number}/" if len(opened) > 1 else ""
             path = folder / OVERLAYS / f"{inside}{name}.png"

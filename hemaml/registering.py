@@ -77,7 +77,7 @@ def log_winner(job: Job, run: Run, seed: Record) -> None:
 
 
 def forget_winner(tracker: Tracker, run: Run) -> None:
-    """What a winner without a finished seed has no model of must not keep that of an earlier one."""
+    """A winner without a finished seed has no model, and must not keep that of an earlier one."""
     if tracker.get(run.id).tags.get(MODEL):
         run.set_tags({MODEL: "", MODEL_RUN: ""})
 

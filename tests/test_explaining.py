@@ -13,11 +13,14 @@ from test_cli import call
 
 import hemaml
 from hemaml import explaining
-from hemaml.core.errors import ConfigError, DataError, StoreError, UnknownName
+from hemaml.core import settings
+from hemaml.core.errors import ConfigError, DataError, Forbidden, StoreError, UnknownName
 from hemaml.core.experiment import plan_from
 from hemaml.core.objective import load_objective
+from hemaml.data.tiles import grid_places
 from hemaml.explain.heat_maps import explained
-from hemaml.explaining import FIGURE, Opened, explain_images, has_maps, open_model
+from hemaml.explaining import FIGURE, Opened, explain_images, has_maps, image_files, open_model
+from hemaml.tracking.mlflow_tracker import MlflowTracker
 
 CELLS = {"reader": "smear_types", "patients": 8, "per_patient": 4, "classes": "binary", "size": 40}
 START = {"weights": "none", "size": 64, "epochs": 1, "unfrozen_blocks": 1}
@@ -130,6 +133,96 @@ def test_models_of_other_classes_are_not_compared(models, slides):
         explain_images(["whole", "tiled"], slides)
 
 
+def test_what_is_hidden_and_what_is_no_file_is_no_image(slides):
+    """A Mac leaves `._a.png` beside each file that it copies."""
+    listed = image_files([slides])
+    assert [path.name for path in listed] == ["a.png", "b.png", "a.jpg", "a.png"]
+    (slides / "FL" / "._a.png").write_bytes(b"Mac OS X")
+    (slides / "FL" / ".b.png").write_bytes((slides / "FL" / "b.png").read_bytes())
+    (slides / ".Trashes").mkdir()
+    (slides / ".Trashes" / "a.png").write_bytes((slides / "FL" / "b.png").read_bytes())
+    (slides / "FL" / "d.png").mkdir()
+    assert image_files([slides]) == listed
+    assert image_files([slides / "FL" / "b.png", slides / "FL"]) == [listed[1], listed[0]]
+    (slides / "FL" / "d.png" / "e.png").write_bytes((slides / "FL" / "b.png").read_bytes())
+    assert slides / "FL" / "d.png" / "e.png" in image_files([slides])
+
+
+def test_a_folder_that_cannot_be_read_is_an_error_of_the_data(slides):
+    (slides / "round").symlink_to(slides, target_is_directory=True)
+    with pytest.raises(DataError, match="folders of images must be readable, but .*slides gave"):
+        image_files([slides])
+
+
+def test_an_image_too_small_for_tiles_is_named(models, slides, tmp_path):
+    def views(image):
+        grid_places(*image.shape[:2], 2, 40)
+        return Tissue.views(models["tiled"], image)
+
+    models["tiled"].views = views
+    small = slides / "other" / "small.png"
+    Image.fromarray(tissue(height=30, width=50)[0]).save(small)
+    with pytest.raises(DataError, match=rf"^{small}: tiles of 40 pixels need .* one is 30 x 50"):
+        explain_images(["whole", "tiled"], slides, output=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+class Kept:
+    """A run that keeps what is logged, or refuses it."""
+
+    def __init__(self, run_id, refusal=None):
+        self.id, self.refusal, self.files = run_id, refusal, []
+
+    def log_bytes(self, content, path):
+        if self.refusal is not None:
+            raise self.refusal
+        self.files.append((path, content))
+
+
+def opening(models, monkeypatch, **runs):
+    monkeypatch.setattr(explaining, "open_model", lambda uri: Opened(uri, models[uri], runs[uri]))
+
+
+def test_sheet_and_table_are_copied_to_the_run_of_each_model(models, slides, tmp_path, monkeypatch):
+    whole, tiled = Kept("1"), Kept("2")
+    opening(models, monkeypatch, whole=whole, tiled=tiled)
+    found = explain_images(["whole", "tiled"], slides, output=tmp_path / "out")
+    for run in (whole, tiled):
+        (sheet, shown), (table, rows) = run.files
+        stamp = sheet.split("/")[1]
+        assert sheet == f"explanations/{stamp}/sheet.png" and shown == found.sheet.read_bytes()
+        assert table == f"explanations/{stamp}/predictions.csv"
+        assert rows == found.table.read_bytes()
+
+
+def test_two_names_of_one_run_get_one_copy(models, slides, tmp_path, monkeypatch):
+    first, second = Kept("1"), Kept("1")
+    opening(models, monkeypatch, whole=first, tiled=second)
+    explain_images(["whole", "tiled"], slides, output=tmp_path / "out")
+    assert len(first.files + second.files) == 2
+
+
+@pytest.mark.parametrize("refusal", [Forbidden("refused this to 'rita'"), StoreError("read-only")])
+def test_a_run_that_takes_no_copy_is_named_and_the_folder_is_the_result(
+    models, slides, tmp_path, monkeypatch, caplog, refusal
+):
+    other = Kept("2")
+    opening(models, monkeypatch, whole=Kept("1", refusal), tiled=other)
+    found = explain_images(["whole", "tiled"], slides, output=tmp_path / "out")
+    assert found.sheet.is_file() and len(other.files) == 2
+    (line,) = caplog.messages
+    assert line == f"run 1 has no copy of {found.folder}: {refusal}"
+
+
+def test_nothing_is_copied_of_what_fails(models, slides, tmp_path, monkeypatch):
+    run = Kept("1")
+    opening(models, monkeypatch, whole=run)
+    (slides / "z.png").write_bytes(b"text")
+    with pytest.raises(DataError, match="z.png"):
+        explain_images("whole", slides, output=tmp_path / "out")
+    assert run.files == []
+
+
 @pytest.fixture
 def recorded(workplace, monkeypatch):
     """Trains a point without pictures, and registers it; its live model, too."""
@@ -165,7 +258,8 @@ def test_a_reloaded_model_gives_the_map_of_the_live_one(recorded, name):
     result, live = recorded(name, START)
     images = [tissue(seed)[0] for seed in range(3)]
     expected = list(explained(live, images))
-    for uri in ("models:/cells@candidate", "models:/cells/1", result.run_id):
+    names = ("models:/cells@candidate", "models:/cells/1", result.run_id, f"runs:/{result.run_id}")
+    for uri in names:
         for one, other in zip(explained(open_model(uri).model, images), expected, strict=True):
             assert other.heat.std() > 0.05, "a map to compare with"
             np.testing.assert_allclose(one.heat, other.heat, atol=1e-5)
@@ -183,6 +277,11 @@ def test_recorded_models_are_explained_by_name(recorded, slides, tmp_path):
     )  # fmt: skip
     assert code == 0 and f"sheet: {output}/sheet.png" in shown
     assert "cells/1" in shown and len(list(output.rglob("*.png"))) == 9
+    kept = MlflowTracker(settings.tracking_uri(), "leukemia")
+    (stamp,) = kept.download(result.run_id, "explanations", tmp_path).iterdir()
+    assert sorted(path.name for path in stamp.iterdir()) == ["predictions.csv", "sheet.png"]
+    assert (stamp / "sheet.png").read_bytes() == (output / "sheet.png").read_bytes()
+    assert open_model(f"runs:/{result.run_id}").run.id == result.run_id
     with pytest.raises(UnknownName, match="unknown version of cells '7'; known: 1"):
         open_model("models:/cells/7")
     with pytest.raises(ConfigError, match="models:/name@alias or models:/name/version"):

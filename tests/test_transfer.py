@@ -66,6 +66,16 @@ def test_models_of_all_splits_stand_beside_their_test_parts(stub_data):
     assert "on stub, its test part" in call(one.id, "other")[1]
 
 
+def test_a_run_is_named_by_its_uri_as_by_its_id(stub_data):
+    run = hemaml.run(stub_data)
+    for name in (run.run_id, f"runs:/{run.run_id}"):
+        code, shown = call(name, "other")
+        assert code == 0 and "one model of stub" in shown
+    by_id, by_uri = tracker().find({"kind": "transfer"})
+    assert by_id.tags["model"] == by_uri.tags["model"] == run.run_id
+    assert by_id.metrics == by_uri.metrics
+
+
 def test_images_that_the_model_has_seen_are_refused(stub_data):
     run = hemaml.run(stub_data)
     for model in (run.run_id, hemaml.evaluate(stub_data, splits=2).run_id):

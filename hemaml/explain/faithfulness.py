@@ -1,4 +1,4 @@
-"""How far the heat maps of a classifier can be believed, in numbers, on a few of its images.
+"""How far the heat maps of a classifier can be believed, in numbers, on some of its images.
 
 - `explain/deletion`: the hottest pixels of an image are replaced by its mean colour, a step at a
   time; area below the probability of the class, which falls fast where the map is right. Low is
@@ -9,14 +9,17 @@
 - `explain/nuclei_area`, which both are by chance.
 - `explain/sanity_similarity`: rank correlation with the map of a network of the same shape and
   random weights; a map that learning does not change explains nothing. Low is good.
+- `explain/images`: how many images the numbers of nuclei and the similarity rest on.
 
-Maps and masks are those of the most probable class, whatever the truth. Areas depend on how sure a
-classifier is, so compare them beside its scores.
+Maps are those of the most probable class, whatever the truth. Areas depend on how sure a classifier
+is, so compare them beside its scores. Only pixels that a view shows count: all others are 0 in
+every map, which would pass for agreement of two maps and for heat that keeps off nuclei.
 
-The cost is bounded: `MOST_VIEWS` views at most, or one image of each class if these have more, each
-seen 2 x (`STEPS` + 1) + 2 times.
+The cost is bounded. Nuclei and similarity, for which a view is seen twice, rest on `MOST_IMAGES`
+images at most. Deletion and insertion, for which it is seen 2 x (`STEPS` + 1) times, rest on as
+many of these as have `MOST_VIEWS` views, or on one of each class if that is more.
 
-Shape suffixes: V views, S their side, K steps.
+Shape suffixes: H and W sides of an image, V views, S their side, K steps.
 """
 
 import copy
@@ -29,7 +32,16 @@ import numpy as np
 from hemaml.core.dataset import Dataset
 from hemaml.core.types import Float32Array, UInt8Array
 from hemaml.explain.contact_sheet import sample
-from hemaml.explain.heat_maps import Explained, class_maps, explained, merged, resized_map, seen
+from hemaml.explain.heat_maps import (
+    Explained,
+    class_maps,
+    covered,
+    explained,
+    merged,
+    place_of,
+    resized_map,
+    seen,
+)
 from hemaml.ops.heat_scores import (
     area_under,
     blurred,
@@ -44,8 +56,10 @@ from hemaml.tasks._classification import Explainable, View
 if TYPE_CHECKING:
     from hemaml.nn.classifier import ImageClassifier
 
+MOST_IMAGES = 64
+"""Whose maps are measured."""
 MOST_VIEWS = 16
-"""Of the measured images together."""
+"""Of those of them together that are seen step by step."""
 STEPS = 10
 """From the whole image to none of it, and back: a tenth of its pixels each."""
 SEED = 0
@@ -53,43 +67,62 @@ SEED = 0
 
 
 def measured(model: Explainable, data: Dataset, device: str = "cpu") -> dict[str, float]:
-    """The numbers of the module, means over a few images; see there.
+    """The numbers of the module, means over images; see there for how many each rests on.
 
     Args:
         model: Its network goes to the device.
         data: Images with labels; the measured ones are spread over classes and set.
         device: Where they are computed.
     """
-    images = [data.images[index] for index in chosen(model, data)]
+    part = data.subset(sample(data, num=MOST_IMAGES))
     strange = randomised(model.network.cpu(), SEED).to(
         device
     )  # the CPU's draw, whatever the device
     model.network.to(device)
-    rows = [_of_image(model, strange, found) for found in explained(model, images)]
-    return {f"explain/{name}": fmean(row[name] for row in rows) for name in rows[0]}
+    few, maps, areas = chosen(model, part), [], []
+    for index, found in enumerate(explained(model, part.images)):
+        views = model.views(found.image)
+        maps.append(_of_map(model, strange, views, found))
+        if index in few:
+            areas.append(_of_curves(model, views, found))
+    means = {name: fmean(row[name] for row in rows) for rows in (areas, maps) for name in rows[0]}
+    return {f"explain/{name}": value for name, value in {**means, "images": len(part)}.items()}
 
 
 def chosen(model: Explainable, data: Dataset) -> list[int]:
-    """Indices of the measured images: as many as have `MOST_VIEWS` views, each class at least once.
+    """Indices of the images that are seen step by step: each class at least once.
 
-    All images are taken to have as many views as the first.
+    They are as many as have `MOST_VIEWS` views; all are taken to have as many as the first.
     """
     views = len(model.views(data.images[0]))
     return sample(data, num=max(MOST_VIEWS // views, len(set(data.labels))))
 
 
-def _of_image(model: Explainable, strange: "ImageClassifier", found: Explained) -> dict[str, float]:
-    views, mask = model.views(found.image), nuclei_mask(found.image)
+def _of_map(
+    model: Explainable, strange: "ImageClassifier", views: Sequence[View], found: Explained
+) -> dict[str, float]:
+    shown = covered(found.image, views)
+    heat, nuclei = found.heat[shown], nuclei_mask(found.image)[shown]
+    other = heat_of(model, strange, found.image, found.target)
+    return {
+        "nuclei_pointing": pointing(heat, nuclei),
+        "nuclei_energy": energy_inside(heat, nuclei),
+        "nuclei_area": float(nuclei.mean()),
+        "sanity_similarity": similarity(found, other, views),
+    }
+
+
+def _of_curves(model: Explainable, views: Sequence[View], found: Explained) -> dict[str, float]:
     return {
         "deletion": area_under(curve(model, views, found, inserted=False)),
         "insertion": area_under(curve(model, views, found, inserted=True)),
-        "nuclei_pointing": pointing(found.heat, mask),
-        "nuclei_energy": energy_inside(found.heat, mask),
-        "nuclei_area": float(mask.mean()),
-        "sanity_similarity": rank_similarity(
-            found.heat, heat_of(model, strange, found.image, found.target)
-        ),
     }
+
+
+def similarity(found: Explained, other_HW: Float32Array, views: Sequence[View]) -> float:
+    """Rank correlation of an image's map and another one, on the pixels that its views show."""
+    shown = covered(found.image, views)
+    return rank_similarity(found.heat[shown], other_HW[shown])
 
 
 def curve(
@@ -120,9 +153,7 @@ def curve(
 
 def _heat_of_view(heat: Float32Array, view: View) -> Float32Array:
     """The part of an image's map that a view shows, at the view's size."""
-    rows = slice(view.top, view.top + view.height)
-    columns = slice(view.left, view.left + view.width)
-    return resized_map(heat[rows, columns], *view.pixels.shape[:2])
+    return resized_map(heat[place_of(view)], *view.pixels.shape[:2])
 
 
 def heat_of(

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hemaml.core.errors import UnknownName
 from hemaml.core.types import Float32Array, UInt8Array
@@ -206,12 +207,23 @@ def merged(
     total = np.zeros(image.shape[:2], dtype=np.float32)
     count = np.zeros_like(total)
     for view, heat, share in zip(views, heats, shares, strict=True):
-        rows = slice(view.top, view.top + view.height)
-        columns = slice(view.left, view.left + view.width)
-        total[rows, columns] += share * scaled_map(heat, view.height, view.width)
-        count[rows, columns] += 1
+        total[place_of(view)] += share * scaled_map(heat, view.height, view.width)
+        count[place_of(view)] += 1
     mean = total / np.maximum(count, 1)
     return np.asarray(mean / (mean.max() or 1))
+
+
+def covered(image: UInt8Array, views: Sequence[View]) -> NDArray[np.bool_]:
+    """Which pixels of an image its views show: H x W. All others are 0 in every map."""
+    found = np.zeros(image.shape[:2], dtype=bool)
+    for view in views:
+        found[place_of(view)] = True
+    return found
+
+
+def place_of(view: View) -> tuple[slice, slice]:
+    """Rows and columns of an image that a view shows."""
+    return slice(view.top, view.top + view.height), slice(view.left, view.left + view.width)
 
 
 def scaled_map(heat: Float32Array, height: int, width: int) -> Float32Array:

@@ -8,11 +8,10 @@ from collections.abc import Sequence
 
 from hemaml.core.dataset import Dataset
 from hemaml.explain.canvas import MUTED, axes_at, new_page, shorten, show, to_png, write
-from hemaml.explain.faithfulness import SEED, heat_of, randomised
+from hemaml.explain.faithfulness import SEED, heat_of, randomised, similarity
 from hemaml.explain.heat_maps import Explained, explained
 from hemaml.explain.heat_sheet import overlay, small
 from hemaml.explain.outcome import HEAD, MARGIN, head
-from hemaml.ops.heat_scores import rank_similarity
 from hemaml.tasks._classification import Explainable
 
 PANEL, GAP, NAMES, BELOW = 1.4, 0.1, 0.3, 0.35
@@ -56,7 +55,7 @@ def sanity_sheet(model: Explainable, data: Dataset, indices: Sequence[int]) -> b
             place = top + row * each
             shown = overlay(*small(Explained(one.image, one.probabilities, one.target, heat)))
             show(axes_at(page, left, place, PANEL, panel), shown)
-            told = f"{rank_similarity(one.heat, heat):+.2f}" if column > 1 else ""
+            told = f"{similarity(one, heat, model.views(one.image)):+.2f}" if column > 1 else ""
             style = {"ha": "center", "fontsize": 8, "color": MUTED}
             write(page, left + PANEL / 2, place + panel + 0.05, told, **style)
     return to_png(page)

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 
 from hemaml.core.errors import ConfigError
 from hemaml.core.objective import Model, Objective, load_objective
-from hemaml.core.tracker import Record, is_recorded, is_registered
+from hemaml.core.tracker import RUN, Record, is_recorded, is_registered
 from hemaml.record import mean_and_deviation, summary, trackers
 from hemaml.tracking.mlflow_tracker import PARENT, WEIGHTS, MlflowTracker
 from hemaml.tracking.registry import Registry, Version
@@ -112,8 +112,8 @@ def open_source(name: str) -> Source:
     """A registered model, or what a run recorded.
 
     Args:
-        name: `models:/name@alias`, `models:/name/version` or the id of a run; of an evaluation all
-            of its splits' models are meant.
+        name: `models:/name@alias`, `models:/name/version`, `runs:/id` or the id alone; of an
+            evaluation all of its splits' models are meant.
 
     Raises:
         UnknownName: No such registered model or version.
@@ -125,6 +125,7 @@ def open_source(name: str) -> Source:
         version = Registry(any_task.uri).by_uri(any_task.fixed_version(name))
         about = any_task.get(version.run_id)
         return Source(version.uri, _tracker(about), about, [about], version)
+    name = name.removeprefix(RUN)
     record = any_task.get(name)
     kind = record.tags.get("kind", "")
     if kind == "evaluation":
