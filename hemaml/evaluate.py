@@ -31,7 +31,7 @@ import numpy as np
 from hemaml.core.dataset import Dataset
 from hemaml.core.documents import canonical_json
 from hemaml.core.errors import ConfigError, TrialError
-from hemaml.core.experiment import Plan, load_experiment
+from hemaml.core.experiment import MEASURED, Plan, load_experiment
 from hemaml.core.objective import Model, Objective
 from hemaml.core.predictions import Answers
 from hemaml.core.provenance import is_gone, this_process
@@ -40,11 +40,7 @@ from hemaml.core.seeding import derive_seed
 from hemaml.core.task import Task
 from hemaml.core.tracker import Record, Run, Tracker
 from hemaml.core.types import Float64Array, Point
-from hemaml.data.splits import (
-    split_digest,
-    split_kind,
-    split_record,
-)
+from hemaml.data.splits import split_digest, split_kind, split_record
 from hemaml.engines.workers import evaluate_all
 from hemaml.explain import Picture
 from hemaml.explain.classification import draw, draw_confusion
@@ -233,6 +229,7 @@ def _found(job: Job, run_id: str, done: Sequence[Outcome]) -> Evaluation:
 
 def _log(job: Job, run: Run, found: Evaluation, done: Sequence[Outcome]) -> None:
     run.log_metrics(mean_metrics(found.scores, "test/"))
+    run.log_metrics(mean_metrics(_measured(job, done)))
     run.log_metrics(_test_intervals(found.intervals))
     ends = interval_metrics(found.pooled_intervals)
     run.log_metrics({f"pooled/{name}": value for name, value in found.pooled.items()})
@@ -241,6 +238,13 @@ def _log(job: Job, run: Run, found: Evaluation, done: Sequence[Outcome]) -> None
         log_pictures(run, _draw_together(job, *together), "figures")
     note = evaluation_note(job, found.scores, found.intervals, found.pooled)
     run.set_tags({"mlflow.note.content": note})
+
+
+def _measured(job: Job, done: Sequence[Outcome]) -> dict[str, tuple[float, float]]:
+    """What figures measured of each split's model, on its validation part: mean and deviation."""
+    runs = [job.tracker.get(outcome.run_id).metrics for outcome in done]
+    rows = [{n: v for n, v in metrics.items() if n.startswith(MEASURED)} for metrics in runs]
+    return mean_and_deviation(rows)
 
 
 def _train_splits(job: Job, trials: Sequence[Assigned], workers: int) -> list[Outcome]:

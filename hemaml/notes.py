@@ -113,6 +113,9 @@ def evaluation_note(
     else:
         shares = f"{1 - split.outer_val - split.test:.0%} train, {split.outer_val:.0%} validation"
         how = f"{counted(num, 'random split')} into {shares} and {split.test:.0%} test"
+        if job.data.groups and split.group == "auto":
+            how += ", drawn among good assignments of groups: they vary on purpose and are not the"
+            how += " best one"
     goal = job.plan.goals[0].metric
     beside = f"; the paper has {experiment.paper[goal]}" if goal in experiment.paper else ""
     ordered = dict.fromkeys([goal, *experiment.paper, *sorted(scores, key=lambda n: ("/" in n, n))])

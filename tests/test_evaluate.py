@@ -2,17 +2,21 @@
 
 from dataclasses import replace
 from importlib import import_module
+from statistics import fmean, stdev
 
 import numpy as np
 import pytest
 
 import hemaml
+from hemaml import training
 from hemaml.cli.show import print_scores
 from hemaml.core.errors import ConfigError
 from hemaml.core.experiment import plan_from
 from hemaml.core.markdown import markdown_table
 from hemaml.core.settings import tracking_uri
 from hemaml.tracking.mlflow_tracker import MlflowTracker
+
+VARIED = "drawn among good assignments of groups: they vary on purpose and are not the best one"
 
 
 def read(section):
@@ -69,10 +73,15 @@ def test_an_image_split_on_data_with_patients_says_that_it_leaks(plan):
     assert "LEAKY" in tags["mlflow.note.content"]
 
 
-def test_random_splits_are_five(plan):
+def test_random_splits_are_five_and_not_the_best_that_groups_allow(plan):
     result = hemaml.evaluate(plan())
     assert len(result.splits) == 5
-    assert record_of(result).tags["split.kind"] == "grouped"
+    tags = record_of(result).tags
+    assert tags["split.kind"] == "grouped"
+    assert VARIED in tags["mlflow.note.content"]
+    for other in ({"group": "none"}, {"outer_folds": 3}):
+        found = hemaml.evaluate(plan(**other))
+        assert VARIED not in record_of(found).tags["mlflow.note.content"]
 
 
 @pytest.fixture
@@ -113,6 +122,23 @@ def test_means_have_intervals_over_groups_printed_and_logged(scored, capsys):
         assert split.metrics["test_ci/twin/score_low"] == 0.25
     print_scores("Test", result.scores, result.paper, result.intervals)
     assert f"{low:.4f} to {high:.4f}" in capsys.readouterr().out
+
+
+def test_what_figures_measure_of_the_splits_models_has_a_mean_and_a_deviation(plan, monkeypatch):
+    def measured(names, model, data, device):
+        return {"explain/deletion": sum(map(int, data.ids)), "explain/insertion": float("nan")}
+
+    monkeypatch.setattr(training, "measurements", measured)
+    result = hemaml.evaluate(plan(), splits=3)
+    tracker = MlflowTracker(tracking_uri(), "stub")
+    splits = tracker.find({"kind": "split"}, parent=result.run_id)
+    values = [split.metrics["explain/deletion"] for split in splits]
+    assert len(set(values)) == 3
+    metrics = record_of(result).metrics
+    assert metrics["explain/deletion"] == pytest.approx(fmean(values))
+    assert metrics["explain/deletion_std"] == pytest.approx(stdev(values))
+    assert not any("explain/insertion" in name for name in metrics)
+    assert not any("explain" in name for name in result.scores)  # which the command prints
 
 
 def test_an_equal_evaluation_takes_over_the_draws_too(scored, stub):

@@ -15,7 +15,7 @@ MOST_PRINTED = 40
 @app.command()
 def explain(
     model: Annotated[
-        str, typer.Argument(help="models:/name@alias, models:/name/version or a run's id.")
+        str, typer.Argument(help="models:/name@alias, models:/name/version, runs:/id or the id.")
     ],
     images: Annotated[list[Path], typer.Argument(help="Files, or folders of images.")],
     others: Annotated[

@@ -85,8 +85,8 @@ def transfer(
     model: Annotated[
         str,
         typer.Argument(
-            help="models:/name@alias, models:/name/version or a run's id; of an evaluation, the "
-            "models of all its splits."
+            help="models:/name@alias, models:/name/version, runs:/id or the id; of an evaluation, "
+            "the models of all its splits."
         ),
     ],
     data: Annotated[str, typer.Argument(help="An experiment file, or a reader, of other data.")],

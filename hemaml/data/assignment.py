@@ -164,6 +164,17 @@ def _imbalance(got_PC: Int64Array, shares_P: Float64Array) -> float:
     return float(np.round(((got_PK - wanted_PK) ** 2 / wanted_PK).sum(), 9))
 
 
+def imbalance_of(parts: Sequence[Dataset]) -> float:
+    """What `assign` searches the least of, for parts whose sizes are taken as they are.
+
+    That is the chi-square of their strata: 0 where each part has its share of each.
+    """
+    strata = sorted({label for part in parts for label in part.labels})
+    counts = [[part.labels.count(label) for label in strata] or [len(part)] for part in parts]
+    got_PC = np.array(counts)
+    return _imbalance(got_PC, got_PC.sum(axis=1) / got_PC.sum())
+
+
 def units_of(dataset: Dataset, *, grouped: bool) -> list[Unit]:
     """The units, sorted by name: items linked by a common group or equal images."""
     order = sorted(range(len(dataset)), key=lambda i: dataset.ids[i])

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from hemaml.core.dataset import Dataset
 from hemaml.core.errors import ConfigError, DataError
 from hemaml.core.task import Fold, Outer
-from hemaml.data.assignment import assign, units_of
+from hemaml.data.assignment import assign, imbalance_of, units_of
 
 if TYPE_CHECKING:
     from hemaml.core.sweep import Split
@@ -280,12 +280,15 @@ def split_record(splits: Sequence[Fold | Outer]) -> dict[str, object]:
 
     `digest`, `kind` (see `split_kind`), and for each split and part (`train`, `val`, `test`) its
     `ids`, the digests of its images as `contents`, and the numbers of `items` and `groups` (None
-    where the data has no groups) in all and by class of `Dataset.labels`; `unbalanced` in words.
+    where the data has no groups) in all and by class of `Dataset.labels`; `unbalanced` in words,
+    and the `imbalance` of each split as a number (see `imbalance_of`): random outer splits of a few
+    groups are drawn to vary, so theirs is seldom the least that the groups allow.
     """
     return {
         "digest": split_digest(splits),
         "kind": split_kind(splits),
         "unbalanced": unbalanced(splits),
+        "imbalance": [imbalance_of(list(parts_of(split).values())) for split in splits],
         "splits": [
             {name: _part_record(part) for name, part in parts_of(split).items()} for split in splits
         ],

@@ -22,6 +22,15 @@ SIZES = {
     "train_s": "seconds",
 }
 """Numbers beside the scores, and how tables name them."""
+MAPS = {
+    "explain/deletion": "lower is better: without the hottest pixels the class goes fast",
+    "explain/insertion": "higher is better: with the hottest pixels the class comes back fast",
+    "explain/nuclei_pointing": "share of images hottest on a nucleus; by chance nuclei_area",
+    "explain/nuclei_energy": "share of the heat on nuclei; by chance nuclei_area",
+    "explain/nuclei_area": "share of the pixels shown that nuclei cover",
+    "explain/sanity_similarity": "high: the map says little about what was learned",
+}
+"""Numbers on heat maps, and how they are read; see `hemaml.explain.faithfulness`."""
 WINNER_SIZES = ("params_total", "model_bytes", "ms_per_image")
 
 
@@ -127,7 +136,7 @@ def winners(sweeps: Sequence[Swept]) -> Table:
 
 def of_sweep(sweep: Swept) -> list[Table]:
     """All tables of one sweep, in order."""
-    made = (leaderboard, against_paper, views, by_class, by_group, failures)
+    made = (leaderboard, against_paper, views, by_class, by_group, believed, failures)
     return [table for make in made if (table := make(sweep)) is not None]
 
 
@@ -228,6 +237,20 @@ def by_group(sweep: Swept) -> Table | None:
     rows = [[name, score(value)] for name, value in ranked]
     note = "Of the winner's first seed, on validation; the worst first."
     return Table("By group", ("group", "score"), rows, note, texts=frozenset({"group"}))
+
+
+def believed(sweep: Swept) -> Table | None:
+    """What was measured of the heat maps of the winner, or None where nothing was."""
+    metrics = sweep.record.metrics
+    rows = [[n, mean_and_spread(metrics, n), read] for n, read in MAPS.items() if n in metrics]
+    if not rows:
+        return None
+    num = number(metrics["explain/images"]) if "explain/images" in metrics else "some"
+    note = f"Over the winner's seeds, on {num} validation images each; areas, which cost more, on "
+    note += "some of them. Areas depend on how sure a model is: read them beside its scores."
+    heads = ("number", "winner", "how to read it")
+    return Table("How far its maps can be believed", heads, rows, note,
+                 texts=frozenset({"number", "how to read it"}))  # fmt: skip
 
 
 def failures(sweep: Swept) -> Table | None:

@@ -78,7 +78,8 @@ def transfer(model: str, data: Mapping[str, object]) -> Transfer:
     """Scores a recorded model on all images of another data set.
 
     Args:
-        model: `models:/name@alias`, `models:/name/version` or the id of a run; see `open_source`.
+        model: `models:/name@alias`, `models:/name/version`, `runs:/id` or the id alone; see
+            `open_source`.
         data: The `data:` section of the other set, as experiments have it.
 
     Raises:

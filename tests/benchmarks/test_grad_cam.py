@@ -21,6 +21,10 @@ from hemaml.nn.classifier import ImageClassifier
 pytestmark = pytest.mark.usefixtures("one_thread")
 SIDE, REPEATS = 224, 9
 LEAST_GAIN = 2.5
+"""What is aimed at; less than `LOST` of it is a fault, what lies between may be a busy machine."""
+LOST = 2
+LARGEST_DIFFERENCE = 1e-3
+"""Of two maps from 0 to 1."""
 
 
 def milliseconds(compute):
@@ -57,6 +61,8 @@ def test_a_map_through_the_head_alone(name):
 
     (fast, one), (slow, other) = milliseconds(ours), milliseconds(library)
     print(f"\n{name}, ms/map: library {slow:.0f}, through the head alone {fast:.0f}")
-    print(f"gain {slow / fast:.2f} (target: at least {LEAST_GAIN})")
-    print(f"largest difference of the maps {np.abs(one - other).max():.1e}")
-    assert fast < slow
+    gain, difference = slow / fast, np.abs(one - other).max()
+    print(f"gain {gain:.2f} (target: at least {LEAST_GAIN})")
+    print(f"largest difference of the maps {difference:.1e}")
+    assert gain >= LOST
+    assert difference < LARGEST_DIFFERENCE

@@ -1,8 +1,9 @@
 """Logistic regression on EfficientNet-Lite0 features of whole images: what networks must beat.
 
-`pytest tests/benchmarks/test_lymphoma_baseline.py -s` prints its accuracy on the splits of
+`pytest tests/benchmarks/test_lymphoma_baseline.py -s` checks its accuracy on the splits of
 `hemaml evaluate experiments/lymphoma/efficientnet_lite0.yaml --splits 10`. It needs the real data
-set and `hemaml[efficientnet]`.
+set and `hemaml[efficientnet]`. Of whole cases and of images it is the mean of the test parts; where
+each case is left out, a part has one class, so it is that of all images.
 """
 
 import numpy as np
@@ -20,10 +21,13 @@ from hemaml.nn.embeddings import embeddings
 EXPERIMENT = "experiments/lymphoma/efficientnet_lite0.yaml"
 SIDE = 224
 PROTOCOLS = {
-    "cases kept whole": ([], 10),
-    "each case left out once": (["split.folds=each_group"], None),
-    "split by image, leaky": (["split.group=none"], 10),
+    "cases kept whole": ([], 10, 0.468),
+    "each case left out once": (["split.folds=each_group"], None, 0.366),
+    "split by image, leaky": (["split.group=none"], 10, 0.724),
 }
+"""What is changed in the experiment, the number of splits, and the accuracy that the README has."""
+SLACK = 0.02
+"""Between platforms: 5 of the 262 images."""
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +38,7 @@ def cache(tmp_path_factory):
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_logistic_regression(protocol, cache, real_data, monkeypatch):
     monkeypatch.setenv("HEMAML_DATA", str(real_data))
-    changes, num = PROTOCOLS[protocol]
+    changes, num, accuracy = PROTOCOLS[protocol]
     plan = load_experiment(EXPERIMENT, changes)
     task = plan.objective.task
     data = task.read(plan.experiment.data)
@@ -53,9 +57,10 @@ def test_logistic_regression(protocol, cache, real_data, monkeypatch):
             StandardScaler(), LogisticRegression(max_iter=3000, class_weight="balanced")
         ).fit(features_of(learned), learned.labels)
         right.append(model.predict(features_of(test)) == np.asarray(test.labels))
-    means = [part.mean() for part in right]
+    means, together = [part.mean() for part in right], np.concatenate(right).mean()
     print(
         f"\n{protocol}: mean of {len(means)} test parts {np.mean(means):.3f} ± "
-        f"{np.std(means, ddof=1):.3f}, of all their images {np.concatenate(right).mean():.3f}"
+        f"{np.std(means, ddof=1):.3f}, of all their images {together:.3f}"
     )
-    assert len(means) >= 10
+    found = together if num is None else np.mean(means)
+    assert found == pytest.approx(accuracy, abs=SLACK)

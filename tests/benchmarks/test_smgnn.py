@@ -29,8 +29,9 @@ from hemaml.objectives.wbc_segmentation.smgnn import Params, SmgnnModel, fit
 from hemaml.tasks.wbc_segmentation import task
 
 NUM_IMAGES, SIDE = 8, 300
-LARGEST_RATIO = 0.12
-LARGEST_EPOCH_S = 2.0
+LARGEST_RATIO, WRONG_RATIO = 0.12, 0.15
+LARGEST_EPOCH_S, WRONG_EPOCH_S = 2.0, 4.0
+"""What is aimed at, and from where on something is wrong, not a machine busy."""
 
 
 @pytest.fixture(autouse=True)
@@ -97,7 +98,7 @@ def test_inference_beside_a_unet():
         times = inference_times()
         ratio = times["smgnn"] / times["unet"]
         print(f"{how}: SMGNN {times['smgnn']:.3f} s, U-Net {times['unet']:.3f} s, {ratio:.3f}")
-        assert ratio < 1
+        assert ratio < WRONG_RATIO
         keep_freed_memory()
 
 
@@ -106,7 +107,7 @@ def test_an_epoch_of_data_set_1():
         pytest.skip("needs the real data sets (HEMAML_DATA)")
     seconds, count = epoch_time(1)
     print(f"\nan epoch of {count} images: {seconds:.2f} s (target: at most {LARGEST_EPOCH_S})")
-    assert seconds > 0
+    assert seconds < WRONG_EPOCH_S
 
 
 def main():

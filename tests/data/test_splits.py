@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from hemaml.core.dataset import Dataset
 from hemaml.core.errors import ConfigError, DataError
 from hemaml.core.sweep import Split
-from hemaml.data.assignment import _cost
+from hemaml.core.task import Fold
+from hemaml.data.assignment import _cost, assign, imbalance_of
 from hemaml.data.reading import read_dataset
 from hemaml.data.splits import (
     folds,
@@ -249,6 +250,25 @@ def test_what_could_not_be_balanced_is_told():
     assert any("val has nothing of b" in line for line in unbalanced(folds(lacking, Split())))
     assert unbalanced(folds(make_dataset([0, 1] * 30), Split(folds=3))) == []
     assert unbalanced(list(outer(dataset, Split(folds="each_group"), None, 0)))
+
+
+def test_the_record_tells_how_far_each_split_is_from_balanced():
+    """Chi-square by hand; then splits that vary beside the best one."""
+    dataset = cases([[3, 1], [1, 3]])
+    skewed = Fold(dataset.subset([0, 1, 2, 4]), dataset.subset([3, 5, 6, 7]))  # 3 + 1, 1 + 3
+    even = Fold(dataset.subset([0, 1, 4, 5]), dataset.subset([2, 3, 6, 7]))
+    assert split_record([skewed, even])["imbalance"] == [4 * 1**2 / 2, 0]
+
+    dataset = cases([[11, 10, 14, 9], [13, 19, 12], [11, 12, 10]])
+    drawn = split_record(list(outer(dataset, Split(test=0.3, outer_val=0.3), 10, 0)))["imbalance"]
+    best = assign(dataset, [0.4, 0.3, 0.3], "outer-0", 0, grouped=True)
+    least = imbalance_of([dataset.subset(part) for part in best])
+    assert len(set(drawn)) > 5 and np.mean(drawn) > least > 0
+
+
+def test_the_record_of_data_without_labels_has_an_imbalance_of_nothing():
+    found = folds(replace(make_dataset([0] * 9), labels=()), Split(folds=2))
+    assert split_record(found)["imbalance"] == [0, 0]
 
 
 def test_a_part_smaller_than_the_number_of_classes_is_told_once():

@@ -10,11 +10,13 @@ from dataclasses import replace
 import pytest
 
 import hemaml
+from hemaml import training
 from hemaml.core import settings
 from hemaml.core.errors import ConfigError, StoreError, UnknownName
 from hemaml.core.experiment import plan_from
+from hemaml.explain import faithfulness
 from hemaml.report.gather import read_sweep
-from hemaml.report.tables import by_group
+from hemaml.report.tables import MAPS, by_group
 from hemaml.tracking.mlflow_tracker import MlflowTracker
 
 MODES = {"type": "categorical", "choices": ["fine", "nan", "boom"]}
@@ -132,7 +134,38 @@ def test_points_come_back_as_they_were_searched(stub):
     assert grouped.rows == [["p2", "0.2500"], ["p1", "0.9000"], ["p3", "0.9000"]]
 
 
-def test_the_command_prints_the_tables_and_the_page(stub):
+@pytest.fixture
+def measured(monkeypatch):
+    """Each model that is kept has numbers on its maps, of which one is undefined, and another."""
+    found = {"explain/nuclei_energy": 0.25, "explain/sanity_similarity": float("nan"),
+             "explain/silhouette": 0.5, "explain/images": 8}  # fmt: skip
+
+    def measurements(names, model, data, device):
+        return {"explain/deletion": model.x, **found}
+
+    monkeypatch.setattr(training, "measurements", measurements)
+
+
+def test_what_was_measured_of_the_winners_maps_is_told_with_how_to_read_it(stub, measured):
+    result = swept()
+    report = hemaml.report(result.id)
+    shown = table(report, "How far its maps can be believed")
+    assert [row[:2] for row in shown.rows] == [
+        ["explain/deletion", f"{result.best['x']:.4f} ± 0.0000"],
+        ["explain/nuclei_energy", "0.2500 ± 0.0000"],
+    ]
+    assert "lower is better" in shown.rows[0][2] and "by chance" in shown.rows[1][2]
+    assert "on 8 validation images each" in shown.note
+    for page in (report.path.read_text(), tracker().read_text(result.run_id, "report.html")):
+        assert shown.title in page and shown.rows[0][1] in page
+
+
+def test_each_number_on_maps_has_words_on_how_to_read_it():
+    named = set(re.findall(r"`(explain/\w+)`", faithfulness.__doc__))
+    assert set(MAPS) == named - {"explain/images"}  # the note has it
+
+
+def test_the_command_prints_the_tables_and_the_page(stub, measured):
     result = swept()
     # The stub is known to this process only, and a report needs no objective.
     code = (
@@ -142,7 +175,8 @@ def test_the_command_prints_the_tables_and_the_page(stub):
     command = [sys.executable, "-c", code, "report", "stub"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    for told in (result.id, "Leaderboard of the search", "Beside the paper", "reports/"):
+    tables = ("Leaderboard of the search", "Beside the paper", "How far its maps can be believed")
+    for told in (result.id, *tables, "reports/"):
         assert told in done.stdout
     assert "error" not in done.stderr
 
