@@ -21,6 +21,7 @@ from hemaml.cli import app
 from hemaml.core import settings
 from hemaml.core.errors import ConfigError, UnknownName
 from hemaml.objectives.wbc_segmentation._convolutional import ConvolutionalModel
+from hemaml.reproduce.table import find_table, row_plans
 from hemaml.tracking.mlflow_tracker import MlflowTracker
 
 TABLE = {
@@ -99,6 +100,18 @@ def test_what_was_measured_on_less_is_found_in_what_was_run(table):
     assert "params.epochs" in (settings.store_root() / "reports" / "stub-table.html").read_text()
     code, shown = call(table(), "--splits", "2", "--rows", "good")
     assert code == 0 and "instead of" not in shown
+
+
+def test_what_lies_in_a_parameter_differs_by_its_own_name():
+    found = find_table("wbc-table-6")
+    (row,) = row_plans(found, ["unet"], [])
+    name = "segmenters.wbc_segmentation.unet"
+    assert row.changed == {f"{name}.width": (0.125, 1)}
+    sets = ["unet:params.segmenters={wbc_segmentation.unet: {epochs: 60}}"]
+    (other,) = row_plans(found, ["unet"], sets)
+    changed = {n: pair for n, pair in other.changed.items() if n.startswith(name + ".")}
+    assert changed[f"{name}.epochs"] == (60, 20)
+    assert changed[f"{name}.validate_every"] == ("its default", 20)
 
 
 def test_a_second_time_nothing_is_trained_and_no_run_is_made(table, stub):

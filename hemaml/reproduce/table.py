@@ -3,7 +3,7 @@
 Tables lie in `experiments/<task>/tables/<name>.yaml`, beside the experiments that their rows name.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +22,8 @@ SIZE = "params_total"
 SIZES = (SIZE, "segmenter_params")
 """Metrics that count: shown whole, and compared as how many times as many."""
 PARAM = "params."
+UNSET = "its default"
+"""Of a parameter that lies in another and is not given there."""
 
 
 class PaperData(Frozen):
@@ -39,7 +41,8 @@ class Row(Frozen):
     experiment: str = Field(description="Name of the experiment file in the folder above.")
     set_: tuple[str, ...] = Field(default=(), alias="set", description="As `--set` takes them.")
     settings: dict[str, Scalar] = Field(
-        default={}, description="Parameters of the objective as the paper states them."
+        default={},
+        description="Parameters of the objective as the paper states them; dotted within another.",
     )
     view: str = Field(
         default="", description="Whose scores: of a view of the model, such as transductive."
@@ -129,11 +132,15 @@ class RowPlan:
     def changed(self) -> dict[str, tuple[object, object]]:
         """Parameters that differ from the paper's or, where it states none, the experiment's.
 
-        Each with what is run and what it would be.
+        Each with what is run and what it would be; what lies in another by a dotted name.
         """
-        ours = self.plan.params({}).model_dump(mode="json", by_alias=True)
-        wanted = self.intended.params({}).model_dump(mode="json", by_alias=True) | self.stated
-        return {n: (v, wanted[n]) for n, v in ours.items() if n in wanted and v != wanted[n]}
+        ours, intended = (
+            _flat(plan.params({}).model_dump(mode="json", by_alias=True))
+            for plan in (self.plan, self.intended)
+        )
+        wanted = intended | self.stated
+        pairs = {n: (ours.get(n, UNSET), wanted.get(n, UNSET)) for n in {**ours, **wanted}}
+        return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
 
 def table_files() -> list[TableFile]:
@@ -200,13 +207,22 @@ def row_plans(found: TableFile, keys: Sequence[str], overrides: Sequence[str]) -
         plan = load_experiment(path, [*own, *fitting.values()], search=False)
         stated = found.table.settings | row.settings
         for name in stated:
-            if name not in known:
+            if name.partition(".")[0] not in known:
                 raise UnknownName(f"parameter in {found.path.name}, row {key}", name, known)
         plans.append(RowPlan(key, row, _with_paper(plan, found, row), intended, stated))
     for text in overrides:
         if text not in used:
             raise UnknownName("parameter of any row", text.partition("=")[0], _all_of(plans))
     return plans
+
+
+def _flat(values: Mapping[str, object], above: str = "") -> dict[str, object]:
+    """Values by their dotted names."""
+    found: dict[str, object] = {}
+    for name, value in values.items():
+        own = f"{above}{name}"
+        found |= _flat(value, f"{own}.") if isinstance(value, dict) else {own: value}
+    return found
 
 
 def _for_row(assignment: str, key: str, rows: Collection[str]) -> str:
