@@ -246,8 +246,8 @@ def believed(sweep: Swept) -> Table | None:
     if not rows:
         return None
     num = number(metrics["explain/images"]) if "explain/images" in metrics else "some"
-    note = f"Over the winner's seeds, on {num} validation images each; deletion and insertion, which "
-    note += "cost more, on some of them. Those depend on how sure a model is: see its scores."
+    note = f"Over the winner's seeds, on {num} validation images each; deletion and insertion cost "
+    note += "more, rest on some of them, and depend on how sure a model is: see its scores."
     heads = ("number", "winner", "how to read it")
     return Table("How far its maps can be believed", heads, rows, note,
                  texts=frozenset({"number", "how to read it"}))  # fmt: skip
