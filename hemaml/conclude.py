@@ -13,9 +13,10 @@ from hemaml.engines.optuna_engine import Searched, ranked
 from hemaml.engines.study_figures import study_figures
 from hemaml.engines.workers import evaluate_all
 from hemaml.job import Job
+from hemaml.metrics import mean_metrics, replace_metrics
 from hemaml.notes import sweep_note
 from hemaml.overview import sweep_pages
-from hemaml.record import log_model_pictures, log_pictures, mean_metrics, replace_metrics
+from hemaml.record import log_model_pictures, log_pictures
 from hemaml.tracking.mlflow_tracker import MlflowTracker
 from hemaml.tracking.views import compare_page
 from hemaml.trial import run_trial

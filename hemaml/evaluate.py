@@ -45,6 +45,7 @@ from hemaml.engines.workers import evaluate_all
 from hemaml.explain import Picture
 from hemaml.explain.classification import draw, draw_confusion
 from hemaml.job import Job
+from hemaml.metrics import mean_and_deviation, mean_metrics
 from hemaml.notes import evaluation_note
 from hemaml.ops.resampling import (
     Interval,
@@ -58,8 +59,6 @@ from hemaml.record import (
     ended_on_error,
     log_inputs,
     log_pictures,
-    mean_and_deviation,
-    mean_metrics,
     open_job,
     page,
     reconcile,

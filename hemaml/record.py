@@ -1,13 +1,11 @@
 """What the verbs share: a job on the stores in use, and how results are written and found again."""
 
 import json
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from statistics import fmean, stdev
 from tempfile import TemporaryDirectory
 from typing import Any, cast
 
@@ -27,7 +25,6 @@ from hemaml.course import FILE, Course, course_of
 from hemaml.data.splits import is_leaky, split_digest, split_kind
 from hemaml.explain import Picture, pictures
 from hemaml.job import Job
-from hemaml.lockstep import is_curve
 from hemaml.tracking.mlflow_tracker import MlflowTracker
 from hemaml.tracking.views import run_page, ui_address
 from hemaml.training import STATUS
@@ -126,50 +123,6 @@ def check_same_data(job: Job, record: Record) -> None:
                 f"a sweep goes on with the data it began on, but its {name} was "
                 f"{record.tags[name]} and is {now[name]}. Restore the data, or start a new sweep."
             )
-
-
-def summary(record: Record) -> dict[str, float]:
-    """A run's metrics without its curves, sorted by name."""
-    return {k: v for k, v in sorted(record.metrics.items()) if not is_curve(k)}
-
-
-def mean_and_deviation(rows: Sequence[Mapping[str, float]]) -> dict[str, tuple[float, float]]:
-    """Metric to mean and sample standard deviation (NaN for one row) over the rows that define it.
-
-    A score may be undefined for a part: recall without an image of the class, AUC with one class.
-    """
-    columns: dict[str, list[float]] = {}
-    for row in rows:
-        for name, value in sorted(row.items()):
-            if value == value:
-                columns.setdefault(name, []).append(value)
-    return {
-        name: (fmean(values), stdev(values) if len(values) > 1 else math.nan)
-        for name, values in sorted(columns.items())
-    }
-
-
-def mean_metrics(scores: Mapping[str, tuple[float, float]], prefix: str = "") -> dict[str, float]:
-    """What a run logs of means and deviations: `dice`, and `dice_std` where there is one."""
-    means = {f"{prefix}{name}": mean for name, (mean, _) in scores.items()}
-    spread = {f"{prefix}{n}_std": d for n, (_, d) in scores.items() if not math.isnan(d)}
-    return means | spread
-
-
-def replace_metrics(
-    tracker: Tracker, run: Run, values: Mapping[str, float], *, but: str | None = None
-) -> None:
-    """Logs a run's metrics; those it has from an earlier time and not now count no more (NaN).
-
-    Args:
-        tracker: Of the run.
-        run: Written before, and again now.
-        values: What holds now.
-        but: Names that begin so stay as they are.
-    """
-    known = tracker.get(run.id).metrics
-    gone = {n for n in known.keys() - values.keys() if but is None or not n.startswith(but)}
-    run.log_metrics({**dict.fromkeys(gone, math.nan), **values})
 
 
 def log_pictures(run: Run, drawn: Sequence[Picture], folder: str) -> None:

@@ -17,14 +17,9 @@ from hemaml.core.predictions import LIVE
 from hemaml.core.tracker import Record, Run, Tracker
 from hemaml.course import course_of, told_values
 from hemaml.job import Job
+from hemaml.metrics import summary
 from hemaml.ops.novelty import Reference
-from hemaml.record import (
-    find_sweep,
-    log_model_pictures,
-    stored_plan,
-    summary,
-    trackers,
-)
+from hemaml.record import find_sweep, log_model_pictures, stored_plan, trackers
 from hemaml.tasks._classification import Classifier
 from hemaml.tracking.mlflow_tracker import CANDIDATE, MlflowTracker
 from hemaml.tracking.registry import OF_MODEL, Registry, Version

@@ -30,6 +30,7 @@ from hemaml.engines import SHARED, search_of
 from hemaml.engines.optuna_engine import Searched, searched
 from hemaml.engines.optuna_study import open_storage, sampler_of
 from hemaml.job import Job
+from hemaml.metrics import mean_and_deviation, summary
 from hemaml.notes import sweep_note
 from hemaml.overview import described, sweep_pages
 from hemaml.record import (
@@ -40,12 +41,10 @@ from hemaml.record import (
     goals_text,
     log_inputs,
     log_pictures,
-    mean_and_deviation,
     open_job,
     reconcile,
     run_tags,
     stored_plan,
-    summary,
     unfinished_sweep,
 )
 from hemaml.registering import forget_winner, log_winner, unregistered

@@ -20,8 +20,9 @@ from hemaml.core.errors import ConfigError, HemamlError, StoreError
 from hemaml.core.provenance import git_state, is_gone, this_process
 from hemaml.core.tracker import Record, Run
 from hemaml.evaluate import Evaluation, evaluate
+from hemaml.metrics import mean_and_deviation, replace_metrics
 from hemaml.overview import described
-from hemaml.record import ended_on_error, mean_and_deviation, replace_metrics
+from hemaml.record import ended_on_error
 from hemaml.reproduce.less import differences, differences_of_times
 from hemaml.reproduce.page import as_csv, note, render
 from hemaml.reproduce.result import Measured

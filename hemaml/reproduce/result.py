@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from hemaml.data.splits import SplitKind
+from hemaml.metrics import mean_metrics
 from hemaml.ops.resampling import Interval
-from hemaml.record import mean_metrics
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,9 +27,10 @@ from hemaml.core.tracker import Run
 from hemaml.data.reading import read_dataset
 from hemaml.evaluate import finite_intervals, test_answers, test_draws
 from hemaml.explain import pictures
+from hemaml.metrics import mean_and_deviation, mean_metrics
 from hemaml.notes import plus_minus, told
 from hemaml.ops.resampling import Interval, interval_metrics
-from hemaml.record import PARTS, ended_on_error, log_pictures, mean_and_deviation, mean_metrics
+from hemaml.record import PARTS, ended_on_error, log_pictures
 from hemaml.registering import MODEL
 from hemaml.tracking.registry import Registry
 from hemaml.tracking.views import run_page, ui_address

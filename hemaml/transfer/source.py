@@ -10,7 +10,8 @@ from tempfile import TemporaryDirectory
 from hemaml.core.errors import ConfigError
 from hemaml.core.objective import Model, Objective, load_objective
 from hemaml.core.tracker import RUN, Record, is_recorded, is_registered
-from hemaml.record import mean_and_deviation, summary, trackers
+from hemaml.metrics import mean_and_deviation, summary
+from hemaml.record import trackers
 from hemaml.tracking.mlflow_tracker import PARENT, WEIGHTS, MlflowTracker
 from hemaml.tracking.registry import Registry, Version
 
