@@ -81,6 +81,7 @@ def killed_once(seen, *arguments):
     process = start(*arguments)
     deadline = time.monotonic() + LATE_S
     while not seen() and time.monotonic() < deadline:
+        assert process.poll() is None, Path("driver.log").read_text()[-3000:]
         time.sleep(0.1)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()

@@ -4,13 +4,13 @@ import json
 import re
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from mlflow.entities import Dataset as MlflowDataset
 from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
-from mlflow.exceptions import MlflowException, RestException
+from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -30,6 +30,8 @@ PARAM_CHARS = 6000
 """MLflow cuts longer values with only a warning."""
 UNKNOWN = "RESOURCE_DOES_NOT_EXIST"
 """MLflow's code for a run, a model or an alias that it has not."""
+CONFLICT = "BAD_REQUEST"
+"""Its code for a row that its database has already."""
 
 
 @contextmanager
@@ -57,6 +59,20 @@ def store_errors(uri: str) -> Iterator[None]:
             f"the MLflow store must take reads and writes, but {without_secret(uri)} gave: "
             f"{cause}. Check the server or the disk; a sweep then goes on with --resume."
         ) from error
+
+
+def write_shared(write: Callable[[], None]) -> None:
+    """Writes what several processes may bring at once: a data set, an experiment's tag, an alias.
+
+    MLflow looks whether it is there, then adds it. Of two that add it at the same moment, the
+    database refuses one, which finds it at its second look.
+    """
+    try:
+        write()
+    except MlflowException as error:
+        if error.error_code != CONFLICT:
+            raise
+        write()
 
 
 def without_secret(text: str) -> str:
@@ -143,10 +159,7 @@ class MlflowRun:
         entity = MlflowDataset(data.name, data.digest, "local", source, schema, profile)
         inputs = [DatasetInput(entity, [InputTag("mlflow.data.context", context)])]
         with store_errors(self._uri):
-            try:
-                self._client.log_inputs(self._id, inputs)
-            except RestException:  # of two runs that bring a new data set, a server refuses one
-                self._client.log_inputs(self._id, inputs)
+            write_shared(lambda: self._client.log_inputs(self._id, inputs))
 
     def end(self, status: Status) -> None:
         """Sends what is held back and ends the run."""

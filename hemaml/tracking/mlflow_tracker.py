@@ -28,7 +28,7 @@ from hemaml.core.provenance import origin
 from hemaml.core.settings import cache_root
 from hemaml.core.tracker import REGISTERED, RUN, Record, is_recorded, is_registered
 from hemaml.tracking.credentials import use_kept
-from hemaml.tracking.mlflow_run import MlflowRun, store_errors
+from hemaml.tracking.mlflow_run import MlflowRun, store_errors, write_shared
 from hemaml.tracking.outages import first_contact, once
 from hemaml.tracking.schema import check_embedded
 
@@ -89,7 +89,7 @@ class MlflowTracker:
     def set_experiment_tag(self, name: str, value: str) -> None:
         """Sets or replaces a tag of the task's experiment."""
         with store_errors(self.uri):
-            self._client.set_experiment_tag(self._experiment, name, value)
+            write_shared(lambda: self._client.set_experiment_tag(self._experiment, name, value))
 
     def start(self, name: str, tags: Mapping[str, object], parent: str | None = None) -> MlflowRun:
         """Opens a run below `parent`."""
@@ -321,7 +321,7 @@ class MlflowTracker:
                 lambda query: next(iter(self._client.search_model_versions(query)), None),
             )  # fmt: skip
             version = str(created.version)  # an embedded store has a number
-            self._client.set_registered_model_alias(name, CANDIDATE, version)
+            write_shared(lambda: self._client.set_registered_model_alias(name, CANDIDATE, version))
             # A server does so itself; without the tag the UI's table of models has no versions.
             known = json.loads(logged.tags.get(VERSIONS, "[]"))
             versions = json.dumps([*known, {"name": name, "version": version}])

@@ -22,7 +22,7 @@ from mlflow.tracking import MlflowClient
 from hemaml.core.errors import ConfigError, Overtaken, UnknownName
 from hemaml.core.tracker import REGISTERED
 from hemaml.tracking.credentials import use_kept
-from hemaml.tracking.mlflow_run import store_errors
+from hemaml.tracking.mlflow_run import store_errors, write_shared
 from hemaml.tracking.outages import DENIED
 from hemaml.tracking.schema import check_embedded
 
@@ -161,7 +161,10 @@ class Registry:
         """Points an alias at a version, whatever it meant before; not for the champion."""
         assert alias not in (CHAMPION, PREVIOUS)
         with store_errors(self.uri):
-            self._client.set_registered_model_alias(version.name, alias, str(version.number))
+            number = str(version.number)
+            write_shared(
+                lambda: self._client.set_registered_model_alias(version.name, alias, number)
+            )
 
     def crown(self, version: Version, *, seen: Version | None) -> None:
         """Makes a version the champion, and the one it follows the previous one.

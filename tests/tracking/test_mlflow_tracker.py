@@ -3,7 +3,9 @@
 import math
 import multiprocessing
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import numpy as np
 import pytest
@@ -15,6 +17,9 @@ from hemaml.core.errors import StoreError
 from hemaml.tracking import mlflow_tracker
 from hemaml.tracking.mlflow_tracker import MlflowTracker
 from hemaml.tracking.outages import RETRIES
+from hemaml.tracking.registry import Registry
+
+THREADS, LATE_S = 4, 30
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +98,30 @@ def test_a_data_set_that_another_run_brings_at_the_same_moment_is_an_input(track
     run = tracker.start("run", {})
     run.log_dataset(data, "train")
     assert refused and len(tracker._client.get_run(run.id).inputs.dataset_inputs) == 1
+
+
+def test_what_several_runs_bring_at_the_same_moment_is_written_by_each(tracker):
+    """Trials that start together log the same new data set; SQLite refuses it to all but one."""
+    client, registry = tracker._client, Registry(tracker.uri)
+    client.create_registered_model("shared")
+    client.create_model_version("shared", "nowhere")
+    version = registry.version("shared", 1)
+    gate = Barrier(THREADS)
+
+    def bring(run):
+        for n in range(6):
+            data = Dataset(f"d{n}", ("a",), ("1",), (np.zeros((2, 2, 3), np.uint8),), (f"{n:04x}",))
+            gate.wait(LATE_S)
+            run.log_dataset(data, "train")
+            gate.wait(LATE_S)
+            tracker.set_experiment_tag(f"t{n}", "x")
+            gate.wait(LATE_S)
+            registry.point(version, f"a{n}")
+
+    runs = [tracker.start("run", {}) for _ in range(THREADS)]
+    with ThreadPoolExecutor(THREADS) as pool:
+        list(pool.map(bring, runs))
+    assert all(len(client.get_run(run.id).inputs.dataset_inputs) == 6 for run in runs)
 
 
 def test_a_reopened_run_goes_on(tracker):
