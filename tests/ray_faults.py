@@ -3,8 +3,8 @@
     python ray_faults.py FAULTS [SWEEP]
 
 FAULTS are joined by +: worker, node (each killed), hang, or none, or population, which is no fault
-but trains two trials as one. `sweep.id` names the sweep once it has
-begun. With an id, it goes on with that sweep.
+but trains two trials as one. `sweep.id` names the sweep once it has begun. With an id, it goes on
+with that sweep.
 """
 
 import contextlib
@@ -27,6 +27,8 @@ HERE = Path(__file__).parent
 STEP_S = 0.2
 AFTER = 2
 """Trials that have ended when it happens."""
+MEMBERS = 2
+"""Of a population."""
 HUNG = 3
 """Trial that stops for ever."""
 LIMIT_S = 60
@@ -54,9 +56,12 @@ def run_stub_trial(folder, faults, job, assigned, report):
     """A trial that takes a while, says which process it is in, and may hang."""
     stub = know_the_stub()
     hangs = "hang" in faults and assigned.number == HUNG
+    members = MEMBERS if "population" in faults else 1
 
     def step(epoch):
         time.sleep(STEP_S)
+        while len(list(Path(folder).glob("*.pid"))) < members:  # one alone has none to follow
+            time.sleep(STEP_S)
         if hangs and epoch == 1:
             hang()
 
@@ -110,7 +115,7 @@ def main(joined, sweep_id=None):
     document = {**stub.EXPERIMENT, "sweep": {**stub.EXPERIMENT["sweep"], **settings}}
     if "population" in faults:
         document["params"] = {"epochs": 30}
-        document["sweep"] |= {"pruner": "pbt", "trials": 2}
+        document["sweep"] |= {"pruner": "pbt", "trials": MEMBERS}
     opened = reopen_sweep(sweep_id) if sweep_id else open_sweep(plan_from(document, stub.SPACE))
     Path("sweep.id").write_text(opened.id)
     opened.search(Harm(faults, cluster, node))
