@@ -22,7 +22,7 @@ from hemaml.core.staging import staging
 from hemaml.core.tracker import REGISTERED, RUN, Run, is_registered
 from hemaml.data.decode import decode_image
 from hemaml.data.labelled_images import SUFFIXES, Listing, list_images
-from hemaml.explain.heat_maps import LAYER, USUAL, Explained, check_names, explained
+from hemaml.explain.heat_maps import LAYER, USUAL, check_names, explained
 from hemaml.explain.heat_sheet import Row, comparison_sheet, overlay, single_sheet, small
 from hemaml.record import trackers
 from hemaml.tasks._classification import Explainable
@@ -300,14 +300,14 @@ def _write(
             inside = f"{number}/" if len(opened) > 1 else ""
             path = folder / OVERLAYS / f"{inside}{name}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(overlay(image, what.heat)).save(path)
+            Image.fromarray(overlay(what)).save(path)
             overlays.append(path.relative_to(folder))
             shares = tuple(map(float, what.probabilities))
             predictions.append(Prediction(name, one.name, classes[what.said], shares))
         if index in shown:
             truth = file.parent.name
             label = classes.index(truth) if truth in classes else None
-            rows.append(Row(name, label, [_as_shown(what) for what in found]))
+            rows.append(Row(name, label, [small(what) for what in found]))
     (folder / SHEET).write_bytes(_sheet(opened, rows, len(files), method, layer))
     (folder / TABLE).write_text(_csv(classes, predictions), encoding="utf-8")
     return Explanations(folder, folder / SHEET, folder / TABLE, overlays, classes, predictions)
@@ -320,11 +320,6 @@ def _names(files: Sequence[Path]) -> list[str]:
     bare = [str(path.with_suffix("")) for path in full]
     counts = Counter(bare)
     return [str(path) if counts[name] > 1 else name for path, name in zip(full, bare, strict=True)]
-
-
-def _as_shown(found: Explained) -> Explained:
-    image, heat = small(found)
-    return replace(found, image=image, heat=heat)
 
 
 def _sheet(

@@ -20,6 +20,7 @@ from hemaml.core.gpus import gpu_use
 from hemaml.core.search import Event
 from hemaml.core.task import Direction
 from hemaml.core.types import Point
+from hemaml.notes import counted
 
 Row = tuple[int, Point, str, float | None, float, str]
 """Number, point, ending, value, seconds and note of a trial that has ended."""
@@ -90,8 +91,9 @@ class LiveView:
             case "ended":
                 self._end(event, now)
             case "confirming":
-                self.title += f": retraining the winner over {event.number} seeds"
-                self._say(f"retraining the winner over {event.number} seeds: {_point(event.point)}")
+                doing = f"retraining the winner over {counted(event.number, 'seed')}"
+                self.title += f": {doing}"
+                self._say(f"{doing}: {_point(event.point)}")
 
     def _end(self, event: Event, now: float) -> None:
         _, _, last, since = self.running.pop(event.number, (event.point, 0, None, now))

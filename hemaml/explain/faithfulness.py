@@ -35,7 +35,6 @@ from hemaml.explain.contact_sheet import sample
 from hemaml.explain.heat_maps import (
     Explained,
     class_maps,
-    covered,
     explained,
     merged,
     place_of,
@@ -82,7 +81,7 @@ def measured(model: Explainable, data: Dataset, device: str = "cpu") -> dict[str
     few, maps, areas = chosen(model, part), [], []
     for index, found in enumerate(explained(model, part.images)):
         views = model.views(found.image)
-        maps.append(_of_map(model, strange, views, found))
+        maps.append(_of_map(model, strange, found))
         if index in few:
             areas.append(_of_curves(model, views, found))
     means = {name: fmean(row[name] for row in rows) for rows in (areas, maps) for name in rows[0]}
@@ -98,17 +97,14 @@ def chosen(model: Explainable, data: Dataset) -> list[int]:
     return sample(data, num=max(MOST_VIEWS // views, len(set(data.labels))))
 
 
-def _of_map(
-    model: Explainable, strange: "ImageClassifier", views: Sequence[View], found: Explained
-) -> dict[str, float]:
-    shown = covered(found.image, views)
-    heat, nuclei = found.heat[shown], nuclei_mask(found.image)[shown]
+def _of_map(model: Explainable, strange: "ImageClassifier", found: Explained) -> dict[str, float]:
+    heat, nuclei = found.heat[found.shown], nuclei_mask(found.image)[found.shown]
     other = heat_of(model, strange, found.image, found.target)
     return {
         "nuclei_pointing": pointing(heat, nuclei),
         "nuclei_energy": energy_inside(heat, nuclei),
         "nuclei_area": float(nuclei.mean()),
-        "sanity_similarity": similarity(found, other, views),
+        "sanity_similarity": similarity(found, other),
     }
 
 
@@ -119,10 +115,9 @@ def _of_curves(model: Explainable, views: Sequence[View], found: Explained) -> d
     }
 
 
-def similarity(found: Explained, other_HW: Float32Array, views: Sequence[View]) -> float:
-    """Rank correlation of an image's map and another one, on the pixels that its views show."""
-    shown = covered(found.image, views)
-    return rank_similarity(found.heat[shown], other_HW[shown])
+def similarity(found: Explained, other_HW: Float32Array) -> float:
+    """Rank correlation of an image's map and another one, on the pixels that a view shows."""
+    return rank_similarity(found.heat[found.shown], other_HW[found.shown])
 
 
 def curve(

@@ -21,10 +21,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hemaml.core.errors import UnknownName
-from hemaml.core.types import Float32Array, UInt8Array
+from hemaml.core.types import BoolArray, Float32Array, UInt8Array
 from hemaml.tasks._classification import Explainable, View
 
 if TYPE_CHECKING:
@@ -55,12 +54,15 @@ class Explained:
         probabilities: C, the mean over the views.
         target: Index of the class that the map explains.
         heat: H x W, from 0 to 1.
+        shown: H x W, which pixels a view shows. Of all others the model knows nothing; their heat
+            is 0.
     """
 
     image: UInt8Array
     probabilities: Float32Array
     target: int
     heat: Float32Array
+    shown: BoolArray
 
     @property
     def said(self) -> int:
@@ -100,9 +102,8 @@ def explained(
         probabilities = of_views.mean(axis=0)
         mapped = int(probabilities.argmax()) if target is None else target
         heats = class_maps(model.network, maps, mapped, method=method, layer=layer)
-        yield Explained(
-            image, probabilities, mapped, merged(image, views, heats, of_views[:, mapped])
-        )
+        heat = merged(image, views, heats, of_views[:, mapped])
+        yield Explained(image, probabilities, mapped, heat, covered(image, views))
 
 
 def check_names(network: "ImageClassifier", method: str, layer: str) -> None:
@@ -213,8 +214,8 @@ def merged(
     return np.asarray(mean / (mean.max() or 1))
 
 
-def covered(image: UInt8Array, views: Sequence[View]) -> NDArray[np.bool_]:
-    """Which pixels of an image its views show: H x W. All others are 0 in every map."""
+def covered(image: UInt8Array, views: Sequence[View]) -> BoolArray:
+    """Which pixels of an image its views show: H x W."""
     found = np.zeros(image.shape[:2], dtype=bool)
     for view in views:
         found[place_of(view)] = True

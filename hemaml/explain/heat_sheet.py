@@ -1,10 +1,11 @@
 """Pages of heat maps: a row an image, its map, the map over it, and what is said of it.
 
-Sizes are in inches. Heat has one scale, blue to red, from 0 to the most of its map.
+Sizes are in inches. Heat has one scale, blue to red, from 0 to the most of its map. What no tile
+shows the model is grey: it may be whatever it is, the model has not seen it.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 PANEL, GAP, TEXT, NAMES, KEY, SPACE = 2.1, 0.1, 2.4, 0.32, 0.35, 0.25
 SHOWN_PIXELS = 480
 """Of the longer side of an image on a page; more would only be thrown away."""
+UNSEEN = 215
+"""The grey of what the model has not seen, which no heat has."""
 RIGHT, WRONG = "#009E73", "#D55E00"
 
 
@@ -38,23 +41,30 @@ class Row:
     found: Sequence[Explained]
 
 
-def overlay(image: UInt8Array, heat: Float32Array) -> UInt8Array:
+def overlay(found: Explained) -> UInt8Array:
     """An image with its map over it: H x W x 3.
 
     What is cold stays as it is. What is hot takes the colour of its heat and keeps the light and
-    dark of the tissue, so that both can be judged.
+    dark of the tissue, so that both can be judged. What the model has not seen is pale and grey.
     """
+    image, heat = found.image, found.heat
     grey = image.mean(axis=-1, keepdims=True)
     low, high = np.percentile(grey, (2, 98))
     light = 0.45 + 0.65 * np.clip((grey - low) / max(high - low, 1), 0, 1)
     tinted = np.clip(coloured(heat) * light, 0, 255)
     strength = 0.75 * np.clip(heat, 0, 1)[..., None] ** 0.7
     mixed = image * (1 - strength) + tinted * strength
+    mixed = np.where(found.shown[..., None], mixed, 0.3 * grey + 0.7 * UNSEEN)
     return np.asarray(mixed.round().astype(np.uint8))
 
 
+def heat_picture(found: Explained) -> UInt8Array:
+    """A map alone: H x W x 3."""
+    return np.where(found.shown[..., None], coloured(found.heat), np.uint8(UNSEEN))
+
+
 def coloured(heat: Float32Array) -> UInt8Array:
-    """A map as colours: H x W x 3."""
+    """Heat as colours: H x W x 3."""
     from matplotlib import colormaps
 
     # The last tenth of the scale is dark again.
@@ -84,10 +94,9 @@ def single_sheet(
         else:
             write(page, MARGIN, top, "no images", color=MUTED)
         for place, row in enumerate(section):
-            (found,) = row.found
-            image, heat = small(found)
+            found = small(row.found[0])
             at = top + place * each
-            for column, pixels in enumerate((image, coloured(heat), overlay(image, heat))):
+            for column, pixels in enumerate((found.image, heat_picture(found), overlay(found))):
                 show(axes_at(page, left_of(column), at, PANEL, panel), pixels)
             told(page, left_of(len(names)) + 0.1, at, panel, classes, row, found)
         top += block
@@ -108,20 +117,19 @@ def comparison_sheet(
     top = MARGIN + HEAD + KEY + NAMES
     column_names(page, top - 0.07, ["image", *(shorten(name, most=27) for name in models)])
     for row in rows:
-        image, _ = small(row.found[0])
-        show(axes_at(page, left_of(0), top, PANEL, panel), image)
+        show(axes_at(page, left_of(0), top, PANEL, panel), small(row.found[0]).image)
         write(page, left_of(0), top + panel + 0.1, shorten(row.name, most=24), fontweight="bold")
         if row.label is not None:
             is_class(page, left_of(0), top + panel + 0.38, classes, row.label)
         for column, found in enumerate(row.found, start=1):
-            show(axes_at(page, left_of(column), top, PANEL, panel), overlay(*small(found)))
+            show(axes_at(page, left_of(column), top, PANEL, panel), overlay(small(found)))
             bars(page, left_of(column), top + panel + 0.1, PANEL, classes, found, row.label)
         top += each
     return to_png(page)
 
 
-def small(found: Explained) -> tuple[UInt8Array, Float32Array]:
-    """Image and map at the size of a page."""
+def small(found: Explained) -> Explained:
+    """The same at the size of a page."""
     from PIL import Image
 
     height, width = found.image.shape[:2]
@@ -129,7 +137,8 @@ def small(found: Explained) -> tuple[UInt8Array, Float32Array]:
     size = max(round(width * scale), 1), max(round(height * scale), 1)
     image = Image.fromarray(found.image).resize(size, Image.Resampling.BOX)
     heat = Image.fromarray(found.heat).resize(size, Image.Resampling.BILINEAR)
-    return np.asarray(image), np.asarray(heat)
+    shown = Image.fromarray(found.shown).resize(size, Image.Resampling.NEAREST)
+    return replace(found, image=np.asarray(image), heat=np.asarray(heat), shown=np.asarray(shown))
 
 
 def heat_key(
@@ -146,6 +155,8 @@ def heat_key(
     if any(found.target != found.said for found in shown):
         whose = shorten(classes[shown[0].target], most=20)
     text = f"none to most of its map; the class explained is {whose}"
+    if not all(found.shown.all() for found in shown):
+        text += "; grey: not shown to the model"
     write(page, left + 1.82, middle, text, va="center_baseline", color=MUTED)
 
 

@@ -4,9 +4,8 @@ from dataclasses import dataclass
 from html import escape
 
 import numpy as np
-from numpy.typing import NDArray
 
-from hemaml.core.types import Float64Array
+from hemaml.core.types import BoolArray, Float64Array
 from hemaml.explain import Picture
 from hemaml.explain.canvas import MUTED, axes_at, new_page, shorten, to_png
 from hemaml.explain.outcome import (
@@ -59,7 +58,7 @@ def roc_curves(outcome: Outcome) -> list[Curve]:
     ]
 
 
-def _curve(index: int, scores: Float64Array, positive: NDArray[np.bool_]) -> Curve:
+def _curve(index: int, scores: Float64Array, positive: BoolArray) -> Curve:
     order = np.argsort(-scores, kind="stable")
     ends = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True))
     found = np.append(0, positive[order].cumsum()[ends])

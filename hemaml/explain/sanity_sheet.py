@@ -5,11 +5,12 @@ stays as it was when learning is undone explains nothing.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from hemaml.core.dataset import Dataset
 from hemaml.explain.canvas import MUTED, axes_at, new_page, shorten, show, to_png, write
 from hemaml.explain.faithfulness import SEED, heat_of, randomised, similarity
-from hemaml.explain.heat_maps import Explained, explained
+from hemaml.explain.heat_maps import explained
 from hemaml.explain.heat_sheet import overlay, small
 from hemaml.explain.outcome import HEAD, MARGIN, head
 from hemaml.tasks._classification import Explainable
@@ -40,9 +41,8 @@ def sanity_sheet(model: Explainable, data: Dataset, indices: Sequence[int]) -> b
         middle = MARGIN + column * (PANEL + GAP) + PANEL / 2
         write(page, middle, top - 0.07, name, ha="center", va="bottom", color=MUTED)
     for row, (index, one) in enumerate(zip(indices, found, strict=True)):
-        image, _ = small(one)
         place = top + row * each
-        show(axes_at(page, MARGIN, place, PANEL, panel), image)
+        show(axes_at(page, MARGIN, place, PANEL, panel), small(one).image)
         style = {"fontsize": 8, "fontweight": "bold"}
         write(page, MARGIN, place + panel + 0.05, shorten(data.ids[index], most=17), **style)
     for column in range(1, len(columns)):
@@ -53,9 +53,9 @@ def sanity_sheet(model: Explainable, data: Dataset, indices: Sequence[int]) -> b
         for row, one in enumerate(found):
             heat = heat_of(model, network, one.image, one.target)
             place = top + row * each
-            shown = overlay(*small(Explained(one.image, one.probabilities, one.target, heat)))
-            show(axes_at(page, left, place, PANEL, panel), shown)
-            told = f"{similarity(one, heat, model.views(one.image)):+.2f}" if column > 1 else ""
+            pixels = overlay(small(replace(one, heat=heat)))
+            show(axes_at(page, left, place, PANEL, panel), pixels)
+            told = f"{similarity(one, heat):+.2f}" if column > 1 else ""
             style = {"ha": "center", "fontsize": 8, "color": MUTED}
             write(page, left + PANEL / 2, place + panel + 0.05, told, **style)
     return to_png(page)

@@ -43,10 +43,9 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hemaml.core.errors import ConfigError, DataError, UnknownName
-from hemaml.core.types import Float32Array, Float64Array, Int64Array
+from hemaml.core.types import BoolArray, Float32Array, Float64Array, Int64Array
 from hemaml.ops.resampling import (
     RESAMPLES,
     Interval,
@@ -199,7 +198,7 @@ class Outcome:
     predicted: Int64Array
 
     @property
-    def correct(self) -> NDArray[np.bool_]:
+    def correct(self) -> BoolArray:
         """N times whether the predicted class is the true one."""
         return np.equal(self.labels, self.predicted)
 
@@ -299,9 +298,7 @@ def _by_class(confusion_RCC: Float64Array) -> dict[str, Float64Array]:
     }
 
 
-def _auc(
-    scores_N: Float64Array, positive_N: NDArray[np.bool_], weights_NR: Float64Array
-) -> Float64Array:
+def _auc(scores_N: Float64Array, positive_N: BoolArray, weights_NR: Float64Array) -> Float64Array:
     """R areas under the ROC curve: weighted ranks, over distinct scores in ascending order."""
     order_N = np.argsort(scores_N, kind="stable")
     sorted_N = scores_N[order_N]

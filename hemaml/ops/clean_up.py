@@ -1,9 +1,8 @@
 """Repair of a predicted cell mask by what every white blood cell obeys."""
 
 import numpy as np
-from numpy.typing import NDArray
 
-from hemaml.core.types import UInt8Array
+from hemaml.core.types import BoolArray, UInt8Array
 
 BACKGROUND, CYTOPLASM, NUCLEUS = 0, 1, 2
 
@@ -38,7 +37,7 @@ def clean_up(labels: UInt8Array) -> UInt8Array:
     return cleaned
 
 
-def _window(mask: NDArray[np.bool_]) -> tuple[slice, slice] | None:
+def _window(mask: BoolArray) -> tuple[slice, slice] | None:
     """The smallest window that holds all of `mask`, or None where that is empty."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if not len(rows):
@@ -46,17 +45,17 @@ def _window(mask: NDArray[np.bool_]) -> tuple[slice, slice] | None:
     return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
 
 
-def _largest_component(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def _largest_component(mask: BoolArray) -> BoolArray:
     from scipy import ndimage
 
     components, _ = ndimage.label(mask, structure=_EIGHT)
     sizes = np.bincount(components.ravel())
     sizes[0] = 0
-    largest: NDArray[np.bool_] = (components == sizes.argmax()) & mask
+    largest: BoolArray = (components == sizes.argmax()) & mask
     return largest
 
 
-def _holes(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def _holes(mask: BoolArray) -> BoolArray:
     """Pixels outside of `mask` that no path over sides of pixels joins to the image's edge."""
     from scipy import ndimage
 
@@ -65,5 +64,5 @@ def _holes(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     enclosed[0] = False
     for edge in (components[0], components[-1], components[:, 0], components[:, -1]):
         enclosed[edge] = False
-    holes: NDArray[np.bool_] = enclosed[components]
+    holes: BoolArray = enclosed[components]
     return holes

@@ -30,11 +30,10 @@ Letters: N images, C classes, G groups.
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import special
 
 from hemaml.core.comparison import Comparison
-from hemaml.core.types import Float32Array, Float64Array, Int64Array
+from hemaml.core.types import BoolArray, Float32Array, Float64Array, Int64Array
 from hemaml.ops.classification_scores import Outcome, checked_outcome, score_of_resamples
 from hemaml.ops.paired_bootstrap import (
     STANDARDISED,
@@ -145,7 +144,7 @@ def deviation_of_sum(
     return float(np.sqrt(max(variance, 0))), float(min(freedom, most))
 
 
-def _influences_of(scores_N: Float64Array, positive_N: NDArray[np.bool_]) -> Float64Array:
+def _influences_of(scores_N: Float64Array, positive_N: BoolArray) -> Float64Array:
     positives, negatives = np.sort(scores_N[positive_N]), np.sort(scores_N[~positive_N])
     shares_N = np.where(
         positive_N, _share_below(scores_N, negatives), 1 - _share_below(scores_N, positives)

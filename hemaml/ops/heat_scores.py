@@ -13,11 +13,10 @@ staining by color deconvolution. 2001 (haematoxylin).
 """
 
 import numpy as np
-from numpy.typing import NDArray
 
-from hemaml.core.types import Float32Array, UInt8Array
+from hemaml.core.types import BoolArray, Float32Array, UInt8Array
 
-BoolArray = NDArray[np.bool_]
+BoolArray = BoolArray
 
 
 def hottest(heat_VHW: Float32Array, num_steps: int, seed: int = 0) -> BoolArray:

@@ -13,10 +13,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from hemaml.core.errors import ConfigError
-from hemaml.core.types import Float32Array, Float64Array, Int32Array, Int64Array
+from hemaml.core.types import BoolArray, Float32Array, Float64Array, Int32Array, Int64Array
 
 EXACT_UP_TO = 100_000
 """Rows up to which a graph is searched exactly: minutes on two cores, growing with the square."""
@@ -164,7 +163,7 @@ def _settled(
     candidates_QM: Int64Array,
     k: int,
     *,
-    allowed: NDArray[np.bool_] | None = None,
+    allowed: BoolArray | None = None,
 ) -> tuple[Int64Array, Float32Array]:
     """The k best of M candidates in float64, equal ones by index."""
     values = _cosines(queries_QF, bank_NF, candidates_QM)

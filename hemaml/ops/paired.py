@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from hemaml.core.comparison import Comparison
 from hemaml.core.errors import ConfigError
-from hemaml.core.types import Float64Array, Int64Array
+from hemaml.core.types import BoolArray, Float64Array, Int64Array
 from hemaml.ops.paired_bootstrap import (
     SAME,
     agreed,
@@ -103,8 +103,8 @@ def compare_means(
 
 
 def compare_correct(
-    candidate: NDArray[np.bool_],
-    champion: NDArray[np.bool_],
+    candidate: BoolArray,
+    champion: BoolArray,
     groups: Sequence[str] = (),
     *,
     num: int = RESAMPLES,

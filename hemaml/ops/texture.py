@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from hemaml.core.types import Float64Array, UInt8Array
+from hemaml.core.types import BoolArray, Float64Array, UInt8Array
 from hemaml.ops.lab import rgb_to_lab
 
 LEVELS = 32
@@ -24,7 +24,7 @@ PROPERTIES = ("contrast", "dissimilarity", "homogeneity", "ASM", "correlation", 
 PATTERNS = ((8, 1), (16, 2))
 """Points and radius of the local binary patterns."""
 NUM_MOMENTS, NUM_CO_OCCURRENCE, NUM_PATTERNS = 27, 18, 28
-Part = NDArray[np.bool_]
+Part = BoolArray
 
 
 def to_hsv(image: UInt8Array) -> UInt8Array:

@@ -236,8 +236,9 @@ def _chips(sweep: Swept) -> str:
 
 def _facts(sweep: Swept) -> str:
     metrics, goal = sweep.record.metrics, sweep.goal.metric
+    seeds = counted(len(sweep.seeds), "seed")
     facts = [
-        (mean_and_spread(metrics, goal), f"{goal}, winner over {len(sweep.seeds)} seeds"),
+        (mean_and_spread(metrics, goal), f"{goal}, winner over {seeds}"),
         (f"{metrics['params_total']:,.0f}" if "params_total" in metrics else "–", "parameters"),
         (f"{metrics['ms_per_image']:.1f} ms" if "ms_per_image" in metrics else "–",
          "an image, one at a time on CPU"),

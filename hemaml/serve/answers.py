@@ -186,7 +186,11 @@ class GradCam(Frozen):
     target: str
     method: str
     layer: str
-    heat: str = Field(description="A PNG as data URI, to lie over the image; clear where cold.")
+    heat: str = Field(
+        description="A PNG as data URI, to lie over the image; clear where cold, grey where the "
+        "model has not seen it."
+    )
+    shown: float = Field(description="Share of the image that the model has seen.")
 
 
 class Contours(Frozen):

@@ -12,7 +12,7 @@ from hemaml.core.errors import UnknownName
 from hemaml.core.types import Float32Array, UInt8Array
 from hemaml.explain.canvas import class_colour
 from hemaml.explain.heat_maps import LAYER, USUAL, explained
-from hemaml.explain.heat_sheet import coloured
+from hemaml.explain.heat_sheet import heat_picture
 from hemaml.serve.answers import Contours, GradCam, Neighbour, Neighbours, Result
 from hemaml.serve.champions import Served
 from hemaml.serve.problems import Refused
@@ -22,6 +22,8 @@ LONGER_SIDE = 1024
 """Pixels of a picture that lies over an image, at most; the page scales it."""
 MOST_HEAT = 0.85
 """Opacity of the hottest pixel."""
+UNSEEN_VEIL = 0.8
+"""That of pixels that the model has not seen, as a share of it."""
 FILL = 110
 """Opacity of a class's pixels, of 255."""
 
@@ -73,11 +75,15 @@ def _grad_cam(served: Served, image: UInt8Array, target: str | None, method: str
     index = classes.index(target) if target else None
     model = cast(Explainable, served.opened.model)
     (found,) = explained(model, [image], method=method, target=index)
-    heat = np.clip(found.heat, 0, 1)
-    opacity = np.round(255 * MOST_HEAT * heat**0.7).astype(np.uint8)
-    picture = np.dstack([coloured(heat), opacity])
-    name = classes[found.target]
-    return GradCam(target=name, method=method, layer=LAYER, heat=data_uri(picture))
+    strength = np.where(found.shown, np.clip(found.heat, 0, 1) ** 0.7, UNSEEN_VEIL)
+    opacity = np.round(255 * MOST_HEAT * strength).astype(np.uint8)
+    return GradCam(
+        target=classes[found.target],
+        method=method,
+        layer=LAYER,
+        heat=data_uri(np.dstack([heat_picture(found), opacity])),
+        shown=float(found.shown.mean()),
+    )
 
 
 def _neighbours(served: Served, image: UInt8Array) -> Neighbours:

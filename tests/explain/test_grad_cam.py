@@ -13,7 +13,7 @@ from hemaml.explain import grad_cam, heat_sheet, pictures
 from hemaml.explain.faithfulness import measured
 from hemaml.explain.grad_cam import surest
 from hemaml.explain.heat_maps import Explained
-from hemaml.explain.heat_sheet import Row, comparison_sheet, overlay, single_sheet
+from hemaml.explain.heat_sheet import Row, comparison_sheet, heat_picture, overlay, single_sheet
 from hemaml.explain.outcome import Outcome
 
 
@@ -26,7 +26,8 @@ def pages(monkeypatch):
 
 def explained_as(target, shape=(72, 96), shares=(0.2, 0.7, 0.1)):
     image, inside = tissue(height=shape[0], width=shape[1])
-    return Explained(image, np.array(shares, np.float32), target, inside.astype(np.float32))
+    seen = np.ones(shape, dtype=bool)
+    return Explained(image, np.array(shares, np.float32), target, inside.astype(np.float32), seen)
 
 
 def texts(page):
@@ -47,11 +48,26 @@ def test_the_surest_of_a_class_come_first():
 
 def test_cold_places_stay_as_they_are_and_hot_ones_turn_red():
     image, inside = tissue()
-    found = overlay(image, inside.astype(np.float32))
+    found = overlay(explained_as(1, image.shape[:2]))
     np.testing.assert_array_equal(found[~inside], image[~inside])
     red, green, blue = found[inside].mean(axis=0)
     assert red > 1.5 * green and red > 1.5 * blue
     assert found[inside].std(axis=0).min() > 1, "the tissue is still to be seen"
+
+
+def test_what_no_tile_shows_is_grey_and_said_to_be(pages):
+    found = explained_as(1)
+    half = np.arange(96) < 48
+    half = replace(found, shown=found.shown & half, heat=found.heat * half)
+    for draw in (overlay, heat_picture):
+        left, right = np.split(draw(half), 2, axis=1)
+        np.testing.assert_array_equal(left, draw(found)[:, :48])
+        assert (right == right[..., :1]).all(), "no colour"
+    single_sheet("title", "below", CLASSES, [("", [Row("a", 0, [half])])])
+    single_sheet("title", "below", CLASSES, [("", [Row("a", 0, [found])])])
+    with_key, without = pages
+    assert any("not shown to the model" in text for text in texts(with_key))
+    assert not any("not shown to the model" in text for text in texts(without))
 
 
 def test_a_row_has_image_map_overlay_and_a_bar_a_class(pages):

@@ -162,6 +162,7 @@ def test_heat_neighbours_and_outlines(client):
     assert cam["explanation"]["target"] == cam["result"]["label"]
     heat = pixels(cam["explanation"]["heat"])
     assert heat.shape == (224, 224, 4) and heat[..., 3].max() > 200 and heat[..., 3].min() == 0
+    assert cam["explanation"]["shown"] == 1
     other = why("lymphoma", target="mononuclear", method="layercam")["explanation"]
     assert (other["target"], other["method"]) == ("mononuclear", "layercam")
     assert "known: granulocyte" in why("lymphoma", 404, target="lymph")["detail"]

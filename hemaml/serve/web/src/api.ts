@@ -76,7 +76,7 @@ export interface Neighbour {
 }
 
 export type Why =
-  | { kind: "grad_cam"; target: string; method: string; layer: string; heat: string }
+  | { kind: "grad_cam"; target: string; method: string; layer: string; heat: string; shown: number }
   | { kind: "neighbours"; k: number; neighbours: Neighbour[] };
 
 export interface Sample {

@@ -36,6 +36,7 @@ let lost = false;
 let locked = false;
 let token = "right";
 let version = 3;
+let shown = 1;
 let explains: ModelFacts["explains"] = null;
 let saved: Blob[] = [];
 
@@ -61,7 +62,8 @@ beforeEach(() => {
     if (url.endsWith("/explain")) {
       if (form.get("target") === "healthy") return Response.json(BROKEN, { status: 500 });
       const heat = `data:image/png;base64,v${version}`;
-      const explanation = { kind: "grad_cam", target: "ALL", method: form.get("method"), heat };
+      const method = form.get("method");
+      const explanation = { kind: "grad_cam", target: "ALL", method, heat, shown };
       return Response.json({ model: now(), explanation });
     }
     const files = form.getAll("images") as File[];
@@ -89,6 +91,7 @@ afterEach(() => {
   locked = false;
   token = "right";
   version = 3;
+  shown = 1;
   explains = null;
   saved = [];
   vi.unstubAllGlobals();
@@ -181,6 +184,16 @@ test("a server whose token has changed asks for the new one", async () => {
   await user.upload(input, new File(["a"], "a.png", { type: "image/png" }));
   await user.type(await screen.findByLabelText("Token"), "new{Enter}");
   expect(await screen.findByText("Answered by leukemia, version 3.")).toBeTruthy();
+});
+
+test("how much of an image the model has not seen is told", async () => {
+  explains = "grad_cam";
+  const user = await withImages("a.png");
+  await screen.findByAltText(/Where/);
+  expect(screen.queryByText(/The model saw/)).toBeNull();
+  shown = 0.14;
+  await user.selectOptions(screen.getByLabelText("Method"), "layercam");
+  expect(await screen.findByText(/The model saw 14 % of this image/)).toBeTruthy();
 });
 
 test("an answer and its explanation are of one version", async () => {

@@ -1,6 +1,7 @@
 import { type ReactNode, useId, useState } from "react";
 import type { Point, Segmentation, Why } from "../api";
 import type { Item } from "../state";
+import { percent } from "../words";
 
 interface Props {
   item: Item;
@@ -56,6 +57,11 @@ export function Viewer({ item, why, children }: Props) {
             value={strength}
             onChange={(event) => setStrength(event.target.valueAsNumber)}
           />
+          {heat && heat.shown < 1 && (
+            <p className="seen">
+              The model saw {percent(heat.shown, 0)} of this image; the rest is grey.
+            </p>
+          )}
           {children}
         </figcaption>
       )}
