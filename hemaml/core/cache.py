@@ -13,7 +13,7 @@ import tempfile
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -147,7 +147,7 @@ class Cache:
         with self._faults():
             rows = table.rows(items, counted, batch)
         self._evict_sometimes()
-        return rows
+        return replace(rows, origin=f"{operation}/{digest}")
 
     def use(self) -> list[CacheUse]:
         """Entries and bytes by operation."""

@@ -31,10 +31,13 @@ class Rows:
     Attributes:
         table: M x row shape, memory-mapped or in memory; never written to.
         places: N rows of the table.
+        origin: Names how they were made, from which items aside; empty where nothing is kept.
+            Belongs into the key of what is made from them.
     """
 
     table: NDArray[Any]
     places: Int64Array
+    origin: str = ""
 
     def __len__(self) -> int:
         return len(self.places)

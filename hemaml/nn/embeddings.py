@@ -75,6 +75,7 @@ def activations(
         return channels_last_rows(found.float())
 
     key: dict[str, object] = {
+        "pixels": pixels.origin,
         "backbone": loaded.name,
         "weights": loaded.digest,
         "size": size,

@@ -6,6 +6,7 @@ import torch
 
 from hemaml.core.cache import Cache
 from hemaml.core.rows import Rows
+from hemaml.data import pixels as pixel_rows
 from hemaml.nn.backbones import NUM_STAGES, load_backbone
 from hemaml.nn.embeddings import activations, embeddings, from_rows
 
@@ -63,6 +64,19 @@ def test_a_row_is_the_same_whatever_else_is_asked_for(loaded, pixels, tmp_path):
         part = Rows(pixels.table, np.array(chosen))
         found = embed(loaded, part, filled, [DIGESTS[i] for i in chosen])[:]
         np.testing.assert_array_equal(found, together[list(chosen)])
+
+
+def test_pixels_that_are_made_otherwise_have_embeddings_of_their_own(
+    loaded, pixels, tmp_path, monkeypatch
+):
+    cache = Cache(tmp_path)
+    images, scaled = list(pixels[:]), pixel_rows.scaled
+    before = embed(loaded, pixel_rows.resized(images, DIGESTS, SIDE, cache), cache)[:]
+    monkeypatch.setattr(pixel_rows, "VERSION", pixel_rows.VERSION + 1)
+    monkeypatch.setattr(pixel_rows, "scaled", lambda image, size: 255 - scaled(image, size))
+    after = embed(loaded, pixel_rows.resized(images, DIGESTS, SIDE, cache), cache)[:]
+    np.testing.assert_array_equal(before, embed(loaded, pixels)[:])
+    assert (before != after).any(axis=1).all()
 
 
 def test_what_is_cached_belongs_to_its_weights(loaded, pixels, tmp_path, monkeypatch):

@@ -94,7 +94,7 @@ class Extractor:
         def compute(positions: Sequence[int]) -> Float32Array:
             return np.stack([describe(image) for image in pixels[positions]])
 
-        key: dict[str, object] = {"kind": self.kind, "size": side, "version": VERSION}
+        key = {"pixels": pixels.origin, "kind": self.kind, "size": side, "version": VERSION}
         return cache.rows("features", key, digests, compute)
 
     def __call__(self, images: Sequence[UInt8Array]) -> Float32Array:

@@ -12,7 +12,9 @@ import numpy as np
 from hemaml.core.cache import Cache
 from hemaml.core.rows import Rows
 from hemaml.core.types import UInt8Array
+from hemaml.data import pixels as pixel_rows
 from hemaml.data.pixels import scaled
+from hemaml.objectives.wbc_type import _segmenters
 from hemaml.objectives.wbc_type._segmenters import (
     CYTOPLASM,
     NUCLEUS,
@@ -93,8 +95,10 @@ def cell_rows(
         return np.stack([frame.view(i, m) for i, m in zip(chosen, masks, strict=True)])
 
     key: dict[str, object] = {
-        "segmenter": segmenter.digest, "version": VERSION, **asdict(frame)
-    }  # fmt: skip
+        "segmenter": segmenter.digest,
+        "versions": [VERSION, _segmenters.VERSION, pixel_rows.VERSION],
+        **asdict(frame),
+    }
     return cache.rows("cells", key, digests, compute)
 
 

@@ -25,6 +25,7 @@ import numpy as np
 from hemaml.core.cache import Cache
 from hemaml.core.rows import Rows
 from hemaml.core.types import Float32Array, Float64Array, UInt8Array
+from hemaml.objectives.wbc_type import _segmenters
 from hemaml.objectives.wbc_type._segmenters import (
     CYTOPLASM,
     NUCLEUS,
@@ -84,7 +85,8 @@ def feature_rows(
         masks = masks_of(segmenter, chosen, [digests[p] for p in positions], cache)
         return np.stack([described(i, m) for i, m in zip(chosen, masks, strict=True)])
 
-    key: dict[str, object] = {"segmenter": segmenter.digest, "version": VERSION}
+    versions = [VERSION, _segmenters.VERSION]
+    key: dict[str, object] = {"segmenter": segmenter.digest, "versions": versions}
     return cache.rows("cell_features", key, digests, compute)
 
 
