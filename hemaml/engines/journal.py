@@ -1,7 +1,8 @@
 """Optuna's journal file, which a full disk or a kill in the middle of a line does not spoil.
 
 All sweeps of a folder share one journal. Optuna appends to a line that its writer could not finish,
-and that line, the next entry with it, can then be read by nobody.
+and that line, the next entry with it, can then be read by nobody. Its lock of writers outlives one
+that is killed, and is taken away after half a minute; this one is freed with its process.
 """
 
 import os
@@ -9,10 +10,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock
 from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal._file import BaseJournalFileLock
 
 CHUNK = 1 << 16
+POLL_S = 0.005
+"""Between two looks at the lock; an entry is written within a few milliseconds."""
 
 
 def open_journal(path: Path) -> JournalStorage:
@@ -22,16 +27,13 @@ def open_journal(path: Path) -> JournalStorage:
         OSError: The file cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    return JournalStorage(JournalFileBackend(str(path), lock_obj=_MendingLock(path)))
+    return JournalStorage(JournalFileBackend(str(path), lock_obj=_WriterLock(path)))
 
 
 @contextmanager
 def held_journal(path: Path) -> Iterator[None]:
-    """Writers of a journal, which exists, wait meanwhile, and all its lines are whole.
-
-    Only for a moment: after half a minute Optuna takes the lock away.
-    """
-    lock = _MendingLock(path)
+    """Writers of a journal, which exists, wait meanwhile, and all its lines are whole."""
+    lock = _WriterLock(path)
     lock.acquire()
     try:
         yield
@@ -39,22 +41,26 @@ def held_journal(path: Path) -> Iterator[None]:
         lock.release()
 
 
-class _MendingLock(JournalFileSymlinkLock):
-    """Optuna's lock for writers; whoever holds it finds a journal of whole lines."""
+class _WriterLock(BaseJournalFileLock):
+    """Lets one writer in at a time, who finds a journal of whole lines."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(str(path))
         self._journal = path
+        self._lock = FileLock(f"{path}.writer")  # Optuna's own is `.lock`, a link to the journal
 
     def acquire(self) -> bool:
         """Waits for the lock, then drops what a writer before could not finish."""
-        acquired = super().acquire()
+        self._lock.acquire(poll_interval=POLL_S)
         try:
             _drop_torn_line(self._journal)
         except BaseException:
             self.release()
             raise
-        return acquired
+        return True
+
+    def release(self) -> None:
+        """Lets the next one write."""
+        self._lock.release()
 
 
 def _drop_torn_line(path: Path) -> None:

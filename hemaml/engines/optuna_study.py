@@ -187,10 +187,7 @@ def _told(error: Exception) -> str:
 
 
 def _interrupt_behind(error: BaseException | None) -> BaseException | None:
-    """What ended the process's work where an error only came of cleaning up after it.
-
-    Optuna's lock removes its file once more when Ctrl-C comes just after it did.
-    """
+    """What ended the process's work where an error only came of cleaning up after it."""
     while error is not None and isinstance(error, Exception):
         error = error.__context__
     return error

@@ -1,9 +1,14 @@
 """The journal: a line that could not be finished costs itself and nothing else."""
 
 import os
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import optuna
 import pytest
+from filelock import FileLock
 
 from hemaml.core.errors import StoreError
 from hemaml.engines.journal import open_journal
@@ -42,6 +47,28 @@ def test_a_torn_line_longer_than_a_chunk_is_dropped(tmp_path, monkeypatch):
     assert values(path) == [0.0, 0.0] and b"x" * 10 not in path.read_bytes()
 
 
+def test_a_writer_that_is_killed_keeps_nobody_waiting(tmp_path):
+    path = tmp_path / "optuna.journal"
+    study = optuna.create_study(storage=open_journal(path), study_name="s")
+    holding = f"""
+import pathlib, time
+from hemaml.engines.journal import held_journal
+with held_journal(pathlib.Path({str(path)!r})):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+    with subprocess.Popen([sys.executable, "-c", holding], stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        with ThreadPoolExecutor(1) as pool:
+            asked = pool.submit(study.ask)
+            time.sleep(0.5)
+            assert not asked.done(), "it waits for who lives"
+            process.kill()
+            begun = time.monotonic()
+            asked.result()
+    assert time.monotonic() - begun < 10
+
+
 def test_a_journal_without_any_whole_line_begins_anew(tmp_path):
     path = tmp_path / "optuna.journal"
     path.write_bytes(b'{"op_co')
@@ -64,17 +91,23 @@ def test_a_damaged_journal_is_told(tmp_path):
         open_storage(str(path))
 
 
-def test_ctrl_c_stays_one_just_after_the_lock_was_let_go(tmp_path, monkeypatch):
+@pytest.mark.parametrize("fault", [None, OSError("the lock cannot be let go")])
+def test_ctrl_c_stays_one_and_leaves_the_journal_to_others(tmp_path, monkeypatch, fault):
     path = tmp_path / "optuna.journal"
     study = optuna.create_study(storage=open_journal(path), study_name="s")
-    unlink = os.unlink
+    release = FileLock.release
 
-    def interrupted(name):
-        unlink(name)
+    def interrupted(file):
         raise KeyboardInterrupt
 
+    def let_go(lock):
+        release(lock)
+        if fault:
+            raise fault
+
     with pytest.raises(KeyboardInterrupt), storage_errors(str(path)):
-        monkeypatch.setattr(os, "unlink", interrupted)
+        monkeypatch.setattr(os, "fsync", interrupted)
+        monkeypatch.setattr(FileLock, "release", let_go)
         try:
             study.ask()
         finally:
