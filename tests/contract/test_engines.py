@@ -380,7 +380,7 @@ def slow(assigned, report):
 if __name__ == "__main__":
     space = Space.model_validate({"x": {"type": "float", "low": 0, "high": 1}})
     study = Study("k", sys.argv[1], ("maximize",))
-    search = importlib.import_module(f"hemaml.engines.{sys.argv[2]}").search
+    search = importlib.import_module(sys.argv[2]).search
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as the command line has it
     try:
         search(slow, space, Sweep(trials=10, workers=2), study, lambda event: None)
@@ -391,19 +391,21 @@ if __name__ == "__main__":
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("engine", "how"),
+    ("search", "how"),
     # Ray's workers are no children of the parent, and Ray wants signals for itself.
     [
         *((engine, signal.SIGKILL) for engine in ENGINES),
         ("ray_engine", signal.SIGINT),
         ("ray_engine", signal.SIGTERM),
     ],
+    indirect=["search"],
 )
-def test_an_end_of_the_parent_takes_its_workers_along_and_loses_nothing(tmp_path, engine, how):
+def test_an_end_of_the_parent_takes_its_workers_along_and_loses_nothing(search, tmp_path, how):
     script, journal = tmp_path / "killed.py", str(tmp_path / "k.journal")
     script.write_text(KILLED)
-    command = [sys.executable, str(script), journal, engine]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [sys.executable, str(script), journal, search.__module__], stderr=subprocess.DEVNULL
+    )
     study = Study("k", journal, ("maximize",))
     deadline = time.monotonic() + 60
     while _count(study, "finished") < 3 and time.monotonic() < deadline:
@@ -414,7 +416,9 @@ def test_an_end_of_the_parent_takes_its_workers_along_and_loses_nothing(tmp_path
     before = [trial for trial in searched(study) if trial.ending == "finished"]
     time.sleep(1)
     assert [t for t in searched(study) if t.ending == "finished"] == before
-    subprocess.run(command, check=True)
+    space = Space.model_validate({"x": {"type": "float", "low": 0, "high": 1}})
+    one = partial(always, Outcome("finished", (1.0,)))
+    search(one, space, Sweep(trials=10, workers=2), study, lambda event: None)
     after = searched(study)
     assert [trial.ending for trial in after] == ["finished"] * 10
     assert [after[trial.number] for trial in before] == before
