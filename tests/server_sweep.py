@@ -2,11 +2,15 @@
 
     python server_sweep.py native|ray|ray@HOST:PORT [SWEEP]
 
-It prints each event as a line. With an id, it goes on with that sweep.
+It prints each event as a line. With an id, it goes on with that sweep. Where GATES names a folder,
+the trials of `GATED` wait until it has a file of their number: so they are at work when it is made,
+however early one of two sweeps has begun.
 """
 
+import os
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 from hemaml import conclude
@@ -19,6 +23,7 @@ from hemaml.trial import run_trial
 HERE = str(Path(__file__).parent)
 STEP_S = 0.2
 TRIALS = 8
+GATED = (2, 5)
 
 
 def know_the_stub():
@@ -30,9 +35,15 @@ def know_the_stub():
     return stub
 
 
-def run_stub_trial(job, assigned, report):
+def run_stub_trial(gates, job, assigned, report):
     """A trial that takes a while, in whatever process."""
-    know_the_stub().on_step[:] = [lambda epoch: time.sleep(STEP_S)]
+
+    def step(epoch):
+        time.sleep(STEP_S)
+        while gates and assigned.number in GATED and not Path(gates, str(assigned.number)).exists():
+            time.sleep(STEP_S)
+
+    know_the_stub().on_step[:] = [step]
     return run_trial(job, assigned, report)
 
 
@@ -43,7 +54,7 @@ def say(event):
 def main(engine, sweep_id=None):
     stub = know_the_stub()
     sys.modules["hemaml.record"].objective_names = lambda: ["stub.stub"]
-    sys.modules["hemaml.sweep"].run_trial = run_stub_trial
+    sys.modules["hemaml.sweep"].run_trial = partial(run_stub_trial, os.environ.get("GATES"))
     conclude.study_figures = lambda study, plan: []
     engine, _, address = engine.partition("@")
     settings = {"trials": TRIALS, "workers": 2, "engine": engine, "confirm_seeds": 1}

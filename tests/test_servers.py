@@ -10,7 +10,7 @@ from collections import Counter
 from contextlib import contextmanager
 
 import pytest
-from server_sweep import TRIALS
+from server_sweep import GATED, TRIALS
 from servers import ADMIN, ADMIN_PASSWORD, MlflowServer, running_postgres
 from sweeping import sweep_of
 
@@ -78,15 +78,18 @@ def check_nothing_is_lost(sweep_id, folder):
     assert (tracker.download(parent.id, "split.json", folder)).stat().st_size
 
 
-def test_sweeps_of_both_engines_outlast_an_outage_of_each_server(stores, tmp_path):
+def test_sweeps_of_both_engines_outlast_an_outage_of_each_server(stores, tmp_path, monkeypatch):
     postgres, mlflow = stores
+    monkeypatch.setenv("GATES", str(tmp_path))
     with sweep_of("ray") as on_ray, sweep_of("native") as native:
         sweeps = [on_ray, native]
         ids = [sweep.read_until("sweep").split()[1] for sweep in sweeps]
-        for server, seconds in ((mlflow, LONG_S), (postgres, AWAY_S)):
+        outages = (mlflow, LONG_S), (postgres, AWAY_S)
+        for trial, (server, seconds) in zip(GATED, outages, strict=True):
             for sweep in sweeps:
-                sweep.read_until("ended", times=2)
+                sweep.read_until(f"started {trial}")
             with away(server):
+                (tmp_path / str(trial)).touch()
                 time.sleep(seconds)
         for sweep in sweeps:
             code, told = sweep.end()

@@ -21,7 +21,7 @@ import boto3
 import pytest
 import yaml
 from mlflow.artifacts import download_artifacts
-from server_sweep import TRIALS
+from server_sweep import GATED, TRIALS
 from servers import free_port
 from stack import LATE_S, ROOT, running_stack
 
@@ -71,7 +71,7 @@ def stack(s3):
     """A stack with its artifacts on S3, asked by a trainer; nobody else knows where S3 is."""
     if (address := own_address()) is None:
         pytest.skip("a second node needs an address that is not the loopback's")
-    where = {"HEMAML_BIND": address}
+    where = {"HEMAML_BIND": address, "MLFLOW_WORKERS": "1"}  # two are in `test_access.py`
     where |= {"ARTIFACTS": f"s3://{BUCKET}/artifacts", "MLFLOW_S3_ENDPOINT_URL": s3.address}
     with running_stack(**where, **AMAZON) as stack, pytest.MonkeyPatch.context() as patch:
         for name, value in stack.environment.items():
@@ -190,13 +190,15 @@ def test_the_health_check_of_the_image_is_answered(administrator):
 
 
 def test_sweeps_of_both_engines_lose_nothing_where_the_servers_are_killed(
-    trainer, second_node, begin, s3, tmp_path
+    trainer, second_node, begin, s3, tmp_path, monkeypatch
 ):
+    monkeypatch.setenv("GATES", str(tmp_path))
     sweeps = [begin(f"ray@{trainer.address}"), begin("native")]
-    for server in ("mlflow", "database"):
+    for trial, server in zip(GATED, ("mlflow", "database"), strict=True):
         for process, _ in sweeps:
-            read_until(process, "ended")
+            read_until(process, f"started {trial}")
         trainer.kill(server)
+        (tmp_path / str(trial)).touch()
     for process, sweep_id in sweeps:
         told, _ = process.communicate(timeout=LATE_S)
         assert process.returncode == 0, f"{told}\n{trainer.told()}"
