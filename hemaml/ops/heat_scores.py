@@ -16,8 +16,6 @@ import numpy as np
 
 from hemaml.core.types import BoolArray, Float32Array, UInt8Array
 
-BoolArray = BoolArray
-
 
 def hottest(heat_VHW: Float32Array, num_steps: int, seed: int = 0) -> BoolArray:
     """The hottest 0, 1/K, ..., K/K of all pixels of an image's views.
