@@ -12,9 +12,8 @@ import numpy as np
 from hemaml.core.cache import Cache
 from hemaml.core.rows import Rows
 from hemaml.core.types import UInt8Array
-from hemaml.data import pixels as pixel_rows
+from hemaml.data.pixels import VERSION as PIXELS_VERSION
 from hemaml.data.pixels import scaled
-from hemaml.objectives.wbc_type import _segmenters
 from hemaml.objectives.wbc_type._segmenters import (
     CYTOPLASM,
     NUCLEUS,
@@ -22,6 +21,7 @@ from hemaml.objectives.wbc_type._segmenters import (
     cell_or_all,
     masks_of,
 )
+from hemaml.objectives.wbc_type._segmenters import VERSION as MASKS_VERSION
 
 COLOURS, CHANNELS = 3, 5
 VERSION = 2
@@ -96,7 +96,7 @@ def cell_rows(
 
     key: dict[str, object] = {
         "segmenter": segmenter.digest,
-        "versions": [VERSION, _segmenters.VERSION, pixel_rows.VERSION],
+        "versions": [VERSION, MASKS_VERSION, PIXELS_VERSION],
         **asdict(frame),
     }
     return cache.rows("cells", key, digests, compute)

@@ -25,7 +25,6 @@ import numpy as np
 from hemaml.core.cache import Cache
 from hemaml.core.rows import Rows
 from hemaml.core.types import Float32Array, Float64Array, UInt8Array
-from hemaml.objectives.wbc_type import _segmenters
 from hemaml.objectives.wbc_type._segmenters import (
     CYTOPLASM,
     NUCLEUS,
@@ -33,6 +32,7 @@ from hemaml.objectives.wbc_type._segmenters import (
     cell_or_all,
     masks_of,
 )
+from hemaml.objectives.wbc_type._segmenters import VERSION as MASKS_VERSION
 from hemaml.ops.lab import rgb_to_lab
 from hemaml.ops.texture import (
     NUM_CO_OCCURRENCE,
@@ -85,8 +85,9 @@ def feature_rows(
         masks = masks_of(segmenter, chosen, [digests[p] for p in positions], cache)
         return np.stack([described(i, m) for i, m in zip(chosen, masks, strict=True)])
 
-    versions = [VERSION, _segmenters.VERSION]
-    key: dict[str, object] = {"segmenter": segmenter.digest, "versions": versions}
+    key: dict[str, object] = {
+        "segmenter": segmenter.digest, "versions": [VERSION, MASKS_VERSION]
+    }  # fmt: skip
     return cache.rows("cell_features", key, digests, compute)
 
 
