@@ -27,7 +27,8 @@ class HemamlError(ValueError):
 
     def __reduce__(self) -> tuple[type["HemamlError"], tuple[str]]:
         """Crosses processes as its nearest class that is made from a message alone."""
-        plain = next(kind for kind in type(self).__mro__ if "__init__" not in vars(kind))
+        message_alone = HemamlError.__init__
+        plain = next(kind for kind in type(self).__mro__ if kind.__init__ is message_alone)
         assert issubclass(plain, HemamlError)
         return plain, (str(self),)
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
 from urllib.error import URLError
+from urllib.parse import urlsplit
 
 import torch
 from torch import Tensor, nn
@@ -155,7 +156,9 @@ def from_url(weights: str) -> Path:
             "the address of a file of weights must end in #sha256=<64 hex digits>, but got "
             f"{weights!r}. Take the digits from its publisher, or from `sha256sum FILE`."
         )
-    return downloaded(found[1], sha256=found[2])
+    url, sha256 = found.groups()
+    last = Path(urlsplit(url).path).name  # that of many: model.safetensors
+    return downloaded(url, sha256=sha256, name=f"{sha256[:16]}-{last}")
 
 
 def published(url: str) -> Path:
@@ -187,17 +190,18 @@ def checkpoint(url: str) -> Path:
     return Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
 
 
-def downloaded(url: str, *, sha256: str) -> Path:
+def downloaded(url: str, *, sha256: str, name: str = "") -> Path:
     """A file in torch's cache of checkpoints, downloaded where it is not there yet.
 
     Args:
-        url: Where it is; its last part names the file in the cache.
+        url: Where it is.
         sha256: The first hex digits of its hash, checked for files that were there, too.
+        name: Of the file in the cache; default: the last part of the address.
 
     Raises:
         ConfigError: It is neither in the cache nor reachable, or its hash differs.
     """
-    path = checkpoint(url)
+    path = checkpoint(name or url)
     if not path.is_file():
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -29,7 +29,7 @@ from hemaml.ops.classification_scores import (
 )
 from hemaml.ops.delong import compare_auc
 from hemaml.ops.paired import compare_correct
-from hemaml.ops.paired_bootstrap import compare_resampled
+from hemaml.ops.paired_bootstrap import compare_resampled, undefined
 from hemaml.ops.resampling import Interval, SetScores
 
 if TYPE_CHECKING:
@@ -124,6 +124,17 @@ class Explainable(Classifier, Protocol):
         """N x S x S x 3 grey levels 0 to 255 to what the network takes."""
 
 
+def read(section: Mapping[str, object]) -> Dataset:
+    """The data set of an experiment's `data:` section.
+
+    Raises:
+        DataError: It has no images, no labels, or masks; or as for `read_dataset`.
+    """
+    data = read_dataset(section)
+    _check_labels(data)
+    return data
+
+
 def predicted_probabilities(model: Predictor, data: Dataset) -> Float32Array:
     """N x C probabilities of a labelled classification set.
 
@@ -131,12 +142,7 @@ def predicted_probabilities(model: Predictor, data: Dataset) -> Float32Array:
         DataError: The data has no images, no labels, or masks.
         Diverged: A probability is not finite.
     """
-    if not len(data) or len(data.labels) != len(data) or len(data.masks):
-        raise DataError(
-            f"This task needs images with one class each, but {data.name!r} has "
-            f"{len(data)} images, {len(data.labels)} labels and {len(data.masks)} masks. "
-            "Choose a reader of classification data."
-        )
+    _check_labels(data)
     return np.stack(predictions(model, data.images))
 
 
@@ -212,6 +218,8 @@ def compare(candidate: Predictor, champion: Predictor, data: Dataset, metric: st
     if metric == "accuracy" or metric in recalls:
         labels_N, groups_N = np.asarray(data.labels), np.asarray(data.groups)
         own_N = np.ones(len(data), bool) if metric == "accuracy" else labels_N == recalls[metric]
+        if not own_N.any():
+            return undefined("McNemar test", "won less lost, share of discordant images")
         one_N, other_N = (checked_outcome(v, labels_N).correct[own_N] for v in (one_NC, other_NC))
         return compare_correct(one_N, other_N, groups_N[own_N].tolist() if data.groups else ())
     return compare_resampled(
@@ -302,6 +310,15 @@ def _decisive_score(primary: str, model: Predictor, data: Dataset) -> dict[str, 
     return scores
 
 
+def _check_labels(data: Dataset) -> None:
+    if not len(data) or len(data.labels) != len(data) or len(data.masks):
+        raise DataError(
+            f"This task needs images with one class each, but {data.name!r} has "
+            f"{len(data)} images, {len(data.labels)} labels and {len(data.masks)} masks. "
+            "Choose a reader of classification data."
+        )
+
+
 def _check_classes(primary: str, part: Dataset, name: str) -> None:
     if primary == "auc" and len(set(part.labels)) < 2:
         counts = Counter(part.labels)
@@ -324,7 +341,7 @@ def classification_task(name: str, *, usual_data: str, primary: str = "auc") -> 
         name=name,
         primary=primary,
         direction="maximize",
-        read=read_dataset,
+        read=read,
         held_out=held_out,
         folds=partial(folds, primary),
         outer=partial(outer, primary),

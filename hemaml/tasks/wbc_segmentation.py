@@ -6,6 +6,7 @@ nucleus. `dice_with_background` is the same over all three classes; papers rarel
 two they print.
 """
 
+from collections.abc import Mapping
 from functools import partial
 
 import numpy as np
@@ -39,6 +40,17 @@ CLASSES = ("background", "cytoplasm", "nucleus")
 BACKGROUND = CLASSES[0]
 HELD_OUT_SEED = 0
 MINIMIZED = frozenset({"hausdorff", *(f"hausdorff/{name}" for name in CLASSES)})
+
+
+def read(section: Mapping[str, object]) -> Dataset:
+    """The data set of an experiment's `data:` section.
+
+    Raises:
+        DataError: It has no masks, or other classes; or as for `read_dataset`.
+    """
+    data = read_dataset(section)
+    _check(data)
+    return data
 
 
 def score(model: Predictor, data: Dataset) -> dict[str, float]:
@@ -179,7 +191,7 @@ task = Task(
     name="wbc_segmentation",
     primary="dice",
     direction="maximize",
-    read=read_dataset,
+    read=read,
     held_out=held_out,
     folds=splits.folds,
     outer=splits.outer,

@@ -165,6 +165,20 @@ def test_an_address_needs_its_hash_and_is_then_fixed_by_it(server, hub):
     right = f"{url}/net.pth#sha256={digest_of(b'weights')}"
     assert from_url(right).read_bytes() == b"weights"
     assert file_digest(right) == ""
-    (hub / "net.pth").unlink()
     with pytest.raises(ConfigError, match="hash"):
         from_url(f"{url}/net.pth#sha256={'0' * 64}")
+
+
+def test_files_of_one_name_from_two_addresses_keep_apart(server, hub, tmp_path):
+    url, handler = server
+    contents = {"one": b"weights of one", "two": b"weights of two"}
+    for name, content in contents.items():
+        folder = tmp_path / "served" / name
+        folder.mkdir()
+        (folder / "model.safetensors").write_bytes(content)
+    for name, content in [*contents.items(), *contents.items()]:
+        address = f"{url}/{name}/model.safetensors?download=true#sha256={digest_of(content)}"
+        path = from_url(address)
+        assert path.read_bytes() == content
+        assert path.suffix == ".safetensors"
+    assert handler.asked == 2

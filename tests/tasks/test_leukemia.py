@@ -85,8 +85,15 @@ def test_the_recall_of_a_class_is_compared_on_its_images():
     assert (found.difference, found.num_images, found.num_groups) == (0.5, 8, 8)
     assert found.p == 2 * 0.5**4, "exact: four pairs, all won"
     assert task.compare(Fixed(best), Fixed(worse), data, "recall/mcl").difference == 0
+    absent = replace(data, classes=(*data.classes, "other"))
+    assert np.isnan(task.compare(Fixed(best), Fixed(worse), absent, "recall/other").difference)
     with pytest.raises(UnknownName, match="recall/fl"):
         task.compare(Fixed(best), Fixed(worse), data, "recall/none")
+
+
+def test_masks_are_refused_before_anything_is_trained():
+    with pytest.raises(DataError, match="one class each.*Choose a reader of classification data"):
+        task.read({"reader": "smears", "count": 4, "size": 48})
 
 
 def test_intervals_go_over_groups():

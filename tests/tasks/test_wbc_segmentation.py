@@ -34,6 +34,11 @@ def test_the_truth_scores_best(data):
     assert {f"dice/{name}" for name in data.classes} <= scores.keys()
 
 
+def test_labels_are_refused_before_anything_is_trained():
+    with pytest.raises(DataError, match="needs masks.*Choose a reader of segmentation data"):
+        task.read({"reader": "smear_types", "patients": 4, "size": 48})
+
+
 def test_a_model_that_predicts_no_numbers_has_diverged_rather_than_seen_background(data):
     class Broken(Fixed):
         def predict(self, images):

@@ -97,7 +97,12 @@ class RegionParams(SuperpixelParams):
 
     lr: float = Field(default=2e-2, gt=0, le=1, description="Adam's highest learning rate.")
     lambda_: float = Field(
-        default=0.1, ge=0, le=100, alias="lambda", description="Weight of the metric loss."
+        default=0.1,
+        ge=0,
+        le=100,
+        alias="lambda",
+        description="Weight of the metric loss, of levels in 0..1: with the paper's 0..2 (eq. 2.1) "
+        "it would be a quarter of this.",
     )
     metric_target: MetricTarget = Field(
         default="paper", description="What similarity of two superpixels the metric loss asks for."
