@@ -1,9 +1,10 @@
 """The served stack on this machine, without containers: `make stack`.
 
 PostgreSQL, an MLflow server with users, a Ray head, optuna-dashboard and `hemaml serve`, each by
-the entry point that its container runs, on the loopback address and on free ports. The folder keeps
-all they know, and the secrets that the first start makes; a later start finds everything again. A
-server that dies is started again. Ctrl-C or SIGTERM ends all, a second one without waiting.
+the entry point that its container runs, on the loopback address and on free ports; MLFLOW_PORT=5000
+and the like name others. The folder keeps all they know, with the secrets and ports of the first
+start, so that a later one finds everything again and is found where it was. A server that dies is
+started again. Ctrl-C or SIGTERM ends all, a second one without waiting.
 ARTIFACTS=s3://BUCKET/FOLDER keeps artifacts there, with boto3's own variables for who and where.
 HEMAML_BIND=ADDRESS, one of this machine's, lets other machines in.
 
@@ -123,13 +124,14 @@ class Stack:
         return f"postgresql+psycopg://{who}@{self.host}:{self.settings['POSTGRES_PORT']}/{name}"
 
     def _kept_settings(self) -> dict[str, str]:
-        """Secrets of the first start, and ports that are free now."""
+        """Secrets and ports of the first start; ports that are named now go before."""
         path = self.folder / ".env"
         lines = path.read_text().splitlines() if path.exists() else []
         known = dict(shlex.split(line)[0].split("=", 1) for line in lines if "=" in line)
         made = {name: known.get(name) or secrets.token_hex(24) for name in SECRETS}
-        _write(path, made)
-        ports = {name: os.environ.get(name) or str(_free_port(self.host)) for name in PORTS}
+        wanted = {name: os.environ.get(name) or known.get(name) for name in PORTS}
+        ports = {name: _port(self.host_of(name), name, port) for name, port in wanted.items()}
+        _write(path, {**made, **ports})
         artifacts = os.environ.get("ARTIFACTS") or str(self.folder / "artifacts")
         record = f"http://{self.host}:{ports['MLFLOW_PORT']}"
         where = {"HEMAML_BIND": self.host, "POSTGRES_HOST": self.host, "ARTIFACTS": artifacts}
@@ -140,8 +142,8 @@ class Stack:
         environment = {
             **os.environ, **self.settings, "PATH": f"{programs}:{os.environ['PATH']}"
         }  # fmt: skip
-        if name == "studies":  # it asks nobody for a password
-            environment["HEMAML_BIND"] = "127.0.0.1"
+        if name == "studies":
+            environment["HEMAML_BIND"] = self.host_of("STUDIES_PORT")
         with (self.folder / f"{name}.log").open("ab") as log:
             self.servers[name] = subprocess.Popen(
                 [str(ENTRYPOINTS / f"{name}.sh"), *(arguments or self.arguments.get(name, ()))],
@@ -149,10 +151,13 @@ class Stack:
             )  # fmt: skip
         self.started[name] = time.monotonic()
 
+    def host_of(self, port: str) -> str:
+        """Where the server of a port listens."""
+        return "127.0.0.1" if port == "STUDIES_PORT" else self.host  # it asks nobody for a password
+
     def _await(self, name: str, port: str) -> None:
         deadline = time.monotonic() + START_S
-        host = "127.0.0.1" if name == "studies" else self.host
-        while not _listens(host, int(self.settings[port])):
+        while not _listens(self.host_of(port), int(self.settings[port])):
             if self.servers[name].poll() is not None:
                 self._fail(name, f"it ended with {self.servers[name].returncode}")
             if time.monotonic() > deadline:
@@ -191,10 +196,18 @@ def _write(path: Path, values: dict[str, str], *, export: str = "") -> Path:
     return new.replace(path)
 
 
-def _free_port(host: str) -> int:
+def _port(host: str, name: str, wanted: str | None) -> str:
+    """The port that is wanted, which must be free, else any that is."""
     with socket.socket() as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do
+        try:
+            probe.bind((host, int(wanted or 0)))
+        except (OSError, ValueError, OverflowError) as error:
+            raise SystemExit(
+                f"error: {name} must be a free port of {host}, but got {wanted}: {error}. End what "
+                f"listens there, or name another port: {name}=NUMBER make stack ..."
+            ) from None
+        return str(probe.getsockname()[1])
 
 
 def _listens(host: str, port: int) -> bool:
@@ -225,8 +238,7 @@ def main() -> None:
             ("page", "PAGE_PORT", "hemaml serve, asks for HEMAML_SERVE_TOKEN of the same file"),
             ("studies", "STUDIES_PORT", "optuna-dashboard, asks nobody for a password"),
         ):
-            host = "127.0.0.1" if name == "studies" else stack.host
-            print(f"{name:8} http://{host}:{stack.settings[port]}  {what}")
+            print(f"{name:8} http://{stack.host_of(port)}:{stack.settings[port]}  {what}")
         ray = f"{stack.host}:{stack.settings['RAY_PORT']}"
         print(f"{'Ray':8} {ray}")
         print(f"users:   {users}  to be given to them; hemaml login asks who they are")

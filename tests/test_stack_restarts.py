@@ -47,9 +47,7 @@ def script(tmp_path):
 @pytest.fixture
 def stack(script, tmp_path):
     """The stack in this process, with little patience, and the outcome of its watch."""
-    spec = importlib.util.spec_from_file_location("stack_script", script())
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = imported(script())
     module.PAUSE_S, module.STEADY_S, module.HOPELESS_S = 0.2, 1, 4
     stack = module.Stack(tmp_path / "kept")
     with ThreadPoolExecutor(1) as pool:
@@ -62,6 +60,19 @@ def stack(script, tmp_path):
             watched.exception(timeout=60)
         finally:
             stack.stop()
+
+
+def imported(path):
+    spec = importlib.util.spec_from_file_location("stack_script", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 def break_server(stack, name):
@@ -95,6 +106,24 @@ def test_the_stack_gives_up_on_a_server_that_never_comes_back(stack):
     with pytest.raises(SystemExit, match=r"mlflow must run, but it has ended again and again"):
         watched.result(timeout=60)
     assert starts(stack, "mlflow") > 2
+
+
+def test_a_later_start_has_the_ports_of_the_first_unless_others_are_named(script, tmp_path):
+    module = imported(script())
+    first = module.Stack(tmp_path / "kept").settings
+    assert module.Stack(tmp_path / "kept").settings == first
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", int(first["MLFLOW_PORT"])))
+        other.listen()
+        with pytest.raises(SystemExit, match="MLFLOW_PORT must be a free port of 127.0.0.1"):
+            module.Stack(tmp_path / "kept")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_PORT", str(free := free_port()))
+        assert module.Stack(tmp_path / "kept").settings["RAY_PORT"] == str(free)
+        patch.setenv("RAY_PORT", "ray")
+        with pytest.raises(SystemExit, match="RAY_PORT must be a free port .* but got ray"):
+            module.Stack(tmp_path / "kept")
+    assert module.Stack(tmp_path / "kept").settings == {**first, "RAY_PORT": str(free)}
 
 
 def test_a_second_ctrl_c_ends_at_once_and_leaves_no_server(script, tmp_path):
