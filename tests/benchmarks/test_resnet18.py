@@ -1,6 +1,6 @@
 """What the boundary cache and the input pipeline of `leukemia.resnet18` gain; one thread.
 
-    pytest tests/benchmarks/test_resnet18.py -s
+    SIDE=128 pytest tests/benchmarks/test_resnet18.py -s
 
 The cache is compared on epochs of `fit`, layer4 unfrozen and nothing augmented; beside it stands
 what it would gain if every operation took the same time. The pipeline is compared with a
@@ -31,7 +31,7 @@ from hemaml.objectives._prepared import EpochBatches, Prepared
 from hemaml.objectives.leukemia.resnet18 import Params, objective
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-NUM, SIDE, BATCH = 192, 128, 32
+NUM, SIDE, BATCH = 192, int(os.environ.get("SIDE", "128")), 32
 LEAST_CACHE_GAIN, LEAST_PIPELINE_GAIN = 2.5, 3.0
 
 

@@ -36,7 +36,9 @@ def test_every_command_in_the_readme_exists():
 
 
 def test_the_yaml_in_the_readme_is_valid():
-    gates, experiment, space, figures = re.findall(r"```yaml\n(.*?)```", README, re.S)
+    blocks = re.findall(r"```yaml\n(.*?)```", README, re.S)
+    experiment, space, of_classes, gates, figures = blocks
+    validated(Experiment, {"name": "ours"} | yaml.safe_load(of_classes), "README")
     document = {"name": "mine"} | yaml.safe_load(experiment)
     for addition in (gates, figures):
         validated(Experiment, document | yaml.safe_load(addition), "README")
