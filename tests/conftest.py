@@ -1,5 +1,6 @@
 """Fixtures: a working folder of its own for each test, and the real data where there is any."""
 
+import gc
 import os
 import secrets
 import shutil
@@ -14,6 +15,7 @@ from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).parents[1]
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+gc.disable()  # until all tests are imported: a fifth of that would be garbage collection
 # A shell's background job ignores Ctrl-C, and so would the processes that tests send it to.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 # Ray asks for a token, and would write one into the home folder of whoever runs the tests.
@@ -29,6 +31,12 @@ def pytest_collection_modifyitems(items):
     """Files with slow tests first: begun last, they would keep one core waiting for the other."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
+
+
+def pytest_collection_finish():
+    """What has been imported stays."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ from collections import Counter
 from contextlib import contextmanager
 
 import hemaml
+from hemaml.cli.stores import UI_SETTINGS
 from hemaml.core import settings
 from hemaml.core.errors import Overtaken
 from hemaml.registering import register
@@ -35,7 +36,7 @@ def mlflow_server(folder):
     options = ["--workers", "1", "--backend-store-uri", f"sqlite:///{folder}/server.db"]
     with open(folder / "server.log", "w") as log:
         process = subprocess.Popen(
-            [*command, *options], stdout=log, stderr=log, env=os.environ, cwd=folder
+            [*command, *options], stdout=log, stderr=log, env=os.environ | UI_SETTINGS, cwd=folder
         )
     address = f"http://127.0.0.1:{port}"
     for _ in range(WAIT_S):

@@ -14,7 +14,7 @@ from hemaml.core.errors import ConfigError
 app = typer.Typer()
 UI_SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",  # what is looked at here is nobody else's business
-    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # three processes that nothing here needs
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # eight processes that nothing here needs
 }
 """Of the server, unless the environment says otherwise."""
 

@@ -237,18 +237,20 @@ def test_an_alias_that_moves_moves_the_answers_without_a_lost_request(in_store):
             while not ended.is_set():
                 reply = client.predict(image)
                 answers.append((reply.status, reply.body))
-                time.sleep(0.05)  # else they take both processors from the training
+                time.sleep(0.2)  # else they take both processors from the training
+
+        def answers_by(version):
+            return answers and answers[-1][1]["model"]["uri"] == version.uri
 
         threads = [threading.Thread(target=ask) for _ in range(4)]
         for thread in threads:
             thread.start()
-        versions = [crowned("lymphoma", dropout=share).version for share in (0.1, 0.2)]
+        versions = []
+        for share in (0.1, 0.2):
+            versions.append(crowned("lymphoma", dropout=share).version)
+            wait_for(lambda: answers_by(versions[-1]), seconds=START_S)
         hemaml.rollback("lymphoma", reason="a test")
-
-        def last():
-            return answers[-1][1]["model"]["uri"]
-
-        wait_for(lambda: last() == versions[0].uri, seconds=START_S)
+        wait_for(lambda: answers_by(versions[0]), seconds=START_S)
         ended.set()
         for thread in threads:
             thread.join()
