@@ -27,9 +27,9 @@ class HemamlError(ValueError):
 
     def __reduce__(self) -> tuple[type["HemamlError"], tuple[str]]:
         """Crosses processes as its nearest class that is made from a message alone."""
-        message_alone = HemamlError.__init__
-        plain = next(kind for kind in type(self).__mro__ if kind.__init__ is message_alone)
-        assert issubclass(plain, HemamlError)
+        kinds = [kind for kind in type(self).__mro__ if issubclass(kind, HemamlError)]
+        made_otherwise = [i for i, kind in enumerate(kinds) if "__init__" in vars(kind)]
+        plain = kinds[max(made_otherwise, default=-1) + 1]
         return plain, (str(self),)
 
 
