@@ -2,16 +2,21 @@
 
 import csv
 import io
+import json
+import sys
 from dataclasses import replace
 from importlib import import_module
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from mlflow import MlflowClient
 from typer.testing import CliRunner
 
 import hemaml
+from hemaml import conclude
 from hemaml.cli import app
-from hemaml.core import settings
+from hemaml.core import objective, settings
 from hemaml.core.errors import ConfigError, StoreError, UnknownName
 from hemaml.core.experiment import plan_from
 from hemaml.tracking.mlflow_tracker import MlflowTracker
@@ -64,6 +69,10 @@ def test_models_of_all_splits_stand_beside_their_test_parts(stub_data):
     assert told == f"score 0.5000, run {record.id}"
     one = tracker().find({"kind": "split"}, parent=evaluation.run_id)[0]
     assert "on stub, its test part" in call(one.id, "other")[1]
+    record = tracker().find({"kind": "transfer"})[-1]
+    assert record.tags["source.run"] == one.id
+    assert tracker().get(one.id).tags["transfer.other"] == f"score 0.5000, run {record.id}"
+    assert tracker().get(evaluation.run_id).tags["transfer.other"] == told, "that of all splits"
 
 
 def test_a_run_is_named_by_its_uri_as_by_its_id(stub_data):
@@ -102,6 +111,87 @@ def test_other_classes_and_runs_without_a_model_are_refused(stub_data, monkeypat
     trial = tracker().find({"kind": "trial"}, parent=sweep.run_id)[0]
     with pytest.raises(ConfigError, match="is a run of kind 'trial'"):
         call(trial.id, "other")
+
+
+def target_scores(uri):
+    """What a logged model is said to reach on other data."""
+    client = MlflowClient(settings.tracking_uri())
+    metrics = client.get_logged_model(uri.removeprefix("models:/")).metrics or []
+    return [metric.value for metric in metrics if metric.key == "target/score"]
+
+
+@pytest.fixture
+def swept(stub_data, stub, monkeypatch):
+    """Sweeps the stub and `stub.other`, whose weights another class reads; draws no study."""
+
+    class Other(stub.StubModel):
+        def save(self, folder):
+            (folder / "other.json").write_text(json.dumps({"x": self.x}))
+
+        @classmethod
+        def load(cls, folder):
+            return cls(**json.loads((folder / "other.json").read_text()))
+
+    def fit(params, fold, context):
+        """What it predicts differs between seeds."""
+        for step in stub.fit(params, fold, context):
+            yield replace(step, model=Other(context.seed % 1000 / 1000))
+
+    other = SimpleNamespace(objective=replace(stub.objective, model=Other, fit=fit))
+    monkeypatch.setitem(sys.modules, "hemaml.objectives.stub.other", other)
+    monkeypatch.setattr(objective, "objective_names", lambda: ["stub.stub", "stub.other"])
+    monkeypatch.setattr(conclude, "study_figures", lambda study, plan: [])
+
+    def swept(*first, seeds, register=None):
+        how = {"first": first, "trials": 1, "sampler": "random", "confirm_seeds": seeds}
+        choices = {"type": "categorical", "choices": ["stub.stub", "stub.other"]}
+        document = {**stub.EXPERIMENT, "register": register, "sweep": how}
+        return hemaml.sweep(plan_from(document, {**stub.SPACE, "objective": choices}))
+
+    return swept
+
+
+def test_a_version_is_scored_as_itself_after_a_better_winner(swept):
+    worse, better = {"objective": "stub.stub", "x": 0.9}, {"objective": "stub.other", "x": 0.3}
+    sweep = swept(worse, better, seeds=1, register="cells")
+    (seed,) = tracker().find({"kind": "confirm"}, parent=sweep.run_id)
+    first = tracker().get(sweep.run_id).tags["model"]
+    hemaml.resume(sweep.id, overrides=["sweep.trials=2"])
+    second = tracker().get(sweep.run_id).tags["model"]
+    found = hemaml.transfer("models:/cells/1", {"reader": "x"})
+    assert found.scores["score"][0] == pytest.approx(0.9)
+    assert found.source_scores["score"][0] == seed.metrics["score"] == sweep.confirmed["score"][0]
+    assert target_scores(first) == [found.scores["score"][0]] and target_scores(second) == []
+    record = tracker().get(found.run_id)
+    assert (record.tags["objective"], record.tags["source.run"]) == ("stub.stub", seed.id)
+    told = f"score 0.9000, run {found.run_id}"
+    newest, oldest = hemaml.models("cells")
+    assert oldest.tags["transfer.other"] == tracker().get(seed.id).tags["transfer.other"] == told
+    assert "transfer.other" not in newest.tags | tracker().get(sweep.run_id).tags
+
+    found = hemaml.transfer("models:/cells/2", {"reader": "x"})
+    assert target_scores(second) == [found.scores["score"][0]]
+    told = tracker().get(sweep.run_id).tags["transfer.other"]
+    assert told.endswith(found.run_id), "the sweep's winner"
+
+
+def test_each_seed_of_a_winner_has_its_own_scores(swept):
+    sweep = swept({"objective": "stub.other", "x": 0.3}, seeds=2)
+    model, served = (tracker().get(sweep.run_id).tags[name] for name in ("model", "model_run"))
+    seeds = tracker().find({"kind": "confirm"}, parent=sweep.run_id)
+    (other,) = (seed for seed in seeds if seed.id != served)
+    found = hemaml.transfer(other.id, {"reader": "x"})
+    assert found.source_scores["score"][0] == other.metrics["score"]
+    assert tracker().get(other.id).tags["transfer.other"].endswith(found.run_id)
+    assert "transfer.other" not in tracker().get(sweep.run_id).tags and target_scores(model) == []
+    of_sweep = hemaml.transfer(sweep.run_id, {"reader": "x"})
+    assert of_sweep.scores["score"] != found.scores["score"]
+    assert of_sweep.source_scores["score"][0] == tracker().get(served).metrics["score"]
+    assert tracker().get(sweep.run_id).tags["transfer.other"].endswith(of_sweep.run_id)
+    assert target_scores(model) == [of_sweep.scores["score"][0]]
+    hemaml.resume(sweep.id, overrides=["sweep.confirm_seeds=0"])
+    with pytest.raises(ConfigError, match="a run that kept its model, but stub-"):
+        hemaml.transfer(sweep.run_id, {"reader": "x"})
 
 
 @pytest.mark.slow

@@ -12,7 +12,6 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,7 +30,6 @@ from hemaml.metrics import mean_and_deviation, mean_metrics
 from hemaml.notes import plus_minus, told
 from hemaml.ops.resampling import Interval, interval_metrics
 from hemaml.record import PARTS, ended_on_error, log_pictures
-from hemaml.registering import MODEL
 from hemaml.tracking.registry import Registry
 from hemaml.tracking.views import run_page, ui_address
 from hemaml.transfer.source import Source, open_source
@@ -156,8 +154,8 @@ def _open(source: Source, target: Dataset, num_models: int) -> Run:
             "model": source.name,
             "models": num_models,
             "experiment": tags["experiment"],
-            "objective": tags["objective"],
-            "source.run": source.about.id,
+            "objective": source.runs[0].tags["objective"],
+            "source.run": source.told.id,
             "source.data": tags["data"],
             "source.data_digest": tags["data_digest"],
             "data": target.name,
@@ -262,10 +260,9 @@ def _tell_model(source: Source, target: Dataset, result: Transfer) -> None:
     tracker, primary = source.tracker, source.objective.task.primary
     slug = re.sub(r"[^\w.-]", "_", target.name)
     tag = {f"transfer.{slug}": f"{primary} {result.scores[primary][0]:.4f}, run {result.run_id}"}
-    tracker.amend(source.about.id).set_tags(tag)
+    tracker.amend(source.told.id).set_tags(tag)
     if source.version is not None:
         Registry(tracker.uri).set_tags(source.version, tag)
-    with suppress(KeyError):  # splits keep their weights, and log no model that serves
-        uri = source.about.tags[MODEL]
+    if source.logged_model:
         scores = {f"target/{n}": mean for n, (mean, _) in result.scores.items() if "/" not in n}
-        describe_model(tracker, uri, result.run_id, scores, target)
+        describe_model(tracker, source.logged_model, result.run_id, scores, target)

@@ -12,8 +12,9 @@ from hemaml.core.objective import Model, Objective, load_objective
 from hemaml.core.tracker import RUN, Record, is_recorded, is_registered
 from hemaml.metrics import mean_and_deviation, summary
 from hemaml.record import trackers
+from hemaml.registering import MODEL, MODEL_RUN
 from hemaml.tracking.mlflow_tracker import PARENT, WEIGHTS, MlflowTracker
-from hemaml.tracking.registry import Registry, Version
+from hemaml.tracking.registry import OF_MODEL, Registry, Version
 
 KEPT = "a run of `hemaml run`, a finished sweep, an evaluation or one of its splits"
 
@@ -26,25 +27,32 @@ class Source:
         name: As it was named, an alias as the version that it means.
         tracker: Of its task.
         about: The run that says on what data and with which classes it was trained.
-        runs: Those whose weights are the models, or the run of a registered one.
+        told: The run to tell of its scores: as it was named, or that of a version.
+        runs: Those that trained the models, on the splits of `about`.
         version: The registered version, or None.
     """
 
     name: str
     tracker: MlflowTracker
     about: Record
+    told: Record
     runs: Sequence[Record]
     version: Version | None = None
 
     @property
     def objective(self) -> Objective:
-        """What trained it."""
-        return load_objective(self.about.tags["objective"])
+        """What trained it; the run of a resumed sweep may tell of another winner's."""
+        return load_objective(self.runs[0].tags["objective"])
 
     @property
     def classes(self) -> tuple[str, ...]:
         """Of its predictions, in order."""
         return tuple(json.loads(self.about.tags["classes"]))
+
+    @property
+    def logged_model(self) -> str:
+        """Its URI; empty where there is none, as of splits and seeds, which keep weights alone."""
+        return self.version.tags[OF_MODEL] if self.version else self.told.tags.get(MODEL, "")
 
     def models(self) -> list[Model]:
         """All models, on the CPU.
@@ -57,7 +65,7 @@ class Source:
         return [self._load(run) for run in self.runs]
 
     def _load(self, run: Record) -> Model:
-        source = run.tags.get("model_run") or run.tags.get("reused_from") or run.id
+        source = run.tags.get("reused_from") or run.id
         if not self.tracker.has_artifact(source, WEIGHTS):
             raise ConfigError(
                 f"a transfer needs a run that kept its model, but {run.name} ({run.id}) did not. "
@@ -75,10 +83,7 @@ class Source:
         splits = json.loads(self.tracker.read_text(self.about.id, "split.json"))["splits"]
         own = [splits[_place(run)] for run in self.runs]
         images = {image for s in own for part in ("train", "val") for image in s[part]["contents"]}
-        # The parameters of a sweep's model are those of its winner.
-        winners = (run.tags.get("model_run", run.id) for run in self.runs)
-        known = (self.tracker.get(winner).params.values() for winner in winners)
-        older = {value for values in known for value in values if is_recorded(value)}
+        older = {value for run in self.runs for value in run.params.values() if is_recorded(value)}
         return frozenset(images).union(*(self.tracker.trained_on(uri) for uri in older))
 
     @cached_property
@@ -97,7 +102,7 @@ class Source:
             looked = [_below("held_out/", r.metrics) for r in self.tracker.find(tags)]
             if found := [scores for scores in looked if scores]:
                 return "held-out part", mean_and_deviation(found[-1:])
-        return "validation", mean_and_deviation([summary(self.about)])
+        return "validation", mean_and_deviation([summary(run) for run in self.runs])
 
 
 def _below(prefix: str, metrics: Mapping[str, float]) -> dict[str, float]:
@@ -125,7 +130,10 @@ def open_source(name: str) -> Source:
     if is_registered(name):
         version = Registry(any_task.uri).by_uri(any_task.fixed_version(name))
         about = any_task.get(version.run_id)
-        return Source(version.uri, _tracker(about), about, [about], version)
+        weights = any_task.get(version.tags[MODEL_RUN])
+        # A sweep that was resumed may have another winner by now.
+        told = about if about.tags.get(MODEL_RUN) == weights.id else weights
+        return Source(version.uri, _tracker(about), about, told, [weights], version)
     name = name.removeprefix(RUN)
     record = any_task.get(name)
     kind = record.tags.get("kind", "")
@@ -137,11 +145,13 @@ def open_source(name: str) -> Source:
                 f"an evaluation is transferred once it has finished, but of {record.name} "
                 f"({name}) {len(runs)} of {record.tags['splits']} splits have. Run it again."
             )
-        return Source(name, tracker, record, runs)
+        return Source(name, tracker, record, record, runs)
     if kind in ("run", "sweep"):
-        return Source(name, _tracker(record), record, [record])
+        weights = any_task.get(record.tags.get(MODEL_RUN) or record.id)
+        return Source(name, _tracker(record), record, record, [weights])
     if kind in ("split", "confirm"):
-        return Source(name, _tracker(record), any_task.get(record.tags[PARENT]), [record])
+        about = any_task.get(record.tags[PARENT])
+        return Source(name, _tracker(record), about, record, [record])
     raise ConfigError(
         f"a transfer needs a model, but {record.name} ({name}) is a run of kind {kind!r}. "
         f"Name {KEPT}, or a registered model."
