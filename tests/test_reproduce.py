@@ -19,8 +19,10 @@ from typer.testing import CliRunner
 import hemaml
 from hemaml.cli import app
 from hemaml.core import settings
-from hemaml.core.errors import ConfigError, UnknownName
+from hemaml.core.errors import ConfigError, StoreError, UnknownName
+from hemaml.data.splits import split_record
 from hemaml.objectives.wbc_segmentation._convolutional import ConvolutionalModel
+from hemaml.reproduce.less import differences
 from hemaml.reproduce.table import find_table, row_plans
 from hemaml.tracking.mlflow_tracker import MlflowTracker
 
@@ -102,6 +104,37 @@ def test_what_was_measured_on_less_is_found_in_what_was_run(table):
     assert code == 0 and "instead of" not in shown
 
 
+def test_what_was_measured_on_more_or_split_otherwise_is_found_as_well(table):
+    path = table(train=0.5)
+    code, shown = call(path, "--splits", "2", "--rows", "good", "--set", "split.group=none")
+    assert code == 0 and "trained on 83% of the images instead of 50%" in shown
+    assert "split.group none instead of auto" in shown
+    (row,) = row_plans(find_table(path), ["good"], ["split.folds=3"])
+    assert row.changed == {"split.folds": (3, 1)}
+
+
+@pytest.mark.parametrize(
+    ("table", "keys", "sets", "told"),
+    [
+        ("wbc-table-1", ["smgnn"], [], []),
+        ("wbc-table-4", ["smgnn", "none"], [], []),
+        ("wbc-table-6", ["none", "smgnn"], [], []),
+        ("wbc-table-4", ["none"], ["split.test=0.1"], ["trained on 89% of the images"]),
+        ("wbc-table-4", ["none"], ["split.outer_folds=5"], ["trained on 79% of the images"]),
+    ],
+)
+def test_the_papers_share_is_no_difference_and_a_larger_one_is(
+    workplace, real_data, monkeypatch, table, keys, sets, told
+):
+    monkeypatch.setenv("HEMAML_DATA", str(real_data))
+    found = find_table(table)
+    for row in row_plans(found, keys, sets):
+        task, experiment = row.plan.objective.task, row.plan.experiment
+        outer = task.outer(task.read(experiment.data), experiment.split, None, 0)
+        shown = differences(found.table, row, split_record(tuple(outer)))
+        assert shown == [f"{text} instead of 39%" for text in told], row.key
+
+
 def test_what_lies_in_a_parameter_differs_by_its_own_name():
     found = find_table("wbc-table-6")
     (row,) = row_plans(found, ["unet"], [])
@@ -109,9 +142,29 @@ def test_what_lies_in_a_parameter_differs_by_its_own_name():
     assert row.changed == {f"{name}.width": (0.125, 1)}
     sets = ["unet:params.segmenters={wbc_segmentation.unet: {epochs: 60}}"]
     (other,) = row_plans(found, ["unet"], sets)
-    changed = {n: pair for n, pair in other.changed.items() if n.startswith(name + ".")}
-    assert changed[f"{name}.epochs"] == (60, 20)
-    assert changed[f"{name}.validate_every"] == ("its default", 20)
+    expected = {"lr": (0.001, 0.01), "epochs": (60, 20), "validate_every": (4, 20)}
+    assert other.changed == {f"{name}.{own}": pair for own, pair in expected.items()}
+
+
+def test_what_is_not_in_force_is_no_difference():
+    sets = ["params.segmenters={wbc_segmentation.unet: {epochs: 60}}"]
+    (none,) = row_plans(find_table("wbc-table-6"), ["none"], sets)
+    assert none.changed == {}
+    other = "wbc_segmentation.smgnn", "wbc_segmentation.unet"
+    (row,) = row_plans(find_table("wbc-table-6"), ["unet"], [f"params.segmentation={other[0]}"])
+    assert row.changed == {"segmentation": other}, "the segmenters' own parameters hang on it"
+
+
+def test_another_model_under_the_label_of_a_row_is_told():
+    names = "wbc_segmentation.gnn_only", "wbc_segmentation.smgnn"
+    for table in ("wbc-table-1", "wbc-table-3"):
+        (row,) = row_plans(find_table(table), ["smgnn"], [f"smgnn:objective={names[0]}"])
+        assert row.changed["objective"] == names
+
+
+def test_training_that_ends_early_is_told_beside_the_papers_epochs():
+    rows = row_plans(find_table("leukemia-table-1"), ["resnet18_gcn", "inductive"], [])
+    assert [row.changed["patience"] for row in rows] == [(5, 0)] * 2
 
 
 def test_a_second_time_nothing_is_trained_and_no_run_is_made(table, stub):
@@ -178,6 +231,21 @@ def test_a_row_that_fails_says_why_and_the_others_are_measured(table):
     assert "1 of 2 rows" in page and "something broke" in page
 
 
+def test_a_page_is_replaced_as_a_whole(table, monkeypatch):
+    path = table()
+    page = hemaml.reproduce(path, splits=2, rows=["good"]).page
+    before, usual = page.read_text(), Path.write_text
+
+    def full(self, text, **how):
+        usual(self, text[: len(text) // 2], **how)
+        raise OSError("no space left")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(StoreError, match="a table needs a file that can be written.*no space left"):
+        hemaml.reproduce(path, splits=2, rows=["good"])
+    assert page.read_text() == before and list(page.parent.iterdir()) == [page]
+
+
 def test_absent_data_is_told_with_what_to_do(workplace):
     code, shown = call("leukemia-table-1", "--rows", "svm,resnet18")
     assert code == 1 and shown.count("was not measured: HEMAML_DATA must name the folder") == 2
@@ -193,6 +261,7 @@ def test_what_is_asked_wrong_leaves_nothing(table, workplace):
         ({}, ["--seeds", "0"], "`seeds >= 1` must hold"),
         ({}, ["--splits", "0"], "`splits >= 1` must hold"),
         ({"settings": {"epoch": 4}}, [], "unknown parameter in stub-table.yaml, row good 'epoch'"),
+        ({"settings": {"x.y": 4}}, [], "unknown parameter in stub-table.yaml, row good 'x.y'"),
         ({"metrics": ["score"]}, [], "rows.good.paper: figures belong to one of `metrics`"),
     ):
         with pytest.raises(ConfigError, match=told):

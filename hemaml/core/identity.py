@@ -27,14 +27,14 @@ def trial_key(
 ) -> str:
     """Hex key of a trial: equal keys give equal results on one kind of device.
 
-    It depends on the objective and the code it runs, the resolved parameters, the content of the
+    It depends on the objective and the code it runs, the parameters in force, the content of the
     data and of the files that the parameters name, the split, the seed and the changes on the way;
     never on workers, device, engine, names or folders.
     """
     identity = {
         "objective": objective,
         "code": code_digest(),
-        "params": params.model_dump(mode="json", by_alias=True),
+        "params": params.in_force(),
         "data": data_digest,
         "split": split_digest,
         "seed": seed,

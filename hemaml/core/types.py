@@ -21,3 +21,12 @@ class Frozen(BaseModel):
     """Configuration: frozen, typed, inert; unknown keys are rejected."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    def in_force(self) -> dict[str, Any]:
+        """What a result depends on, as JSON values under the names that fields have in files.
+
+        That is all fields, unless a class knows of values that others make idle: it leaves those
+        out, and completes what is in use by its defaults. Trials that are equal in it are the same,
+        and tables of papers compare it; runs record all that was asked for, which is `model_dump`.
+        """
+        return self.model_dump(mode="json", by_alias=True)

@@ -9,6 +9,7 @@ says why, and the others go on.
 import hashlib
 import json
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from hemaml.core import settings
 from hemaml.core.documents import canonical_json
 from hemaml.core.errors import ConfigError, HemamlError, StoreError
 from hemaml.core.provenance import git_state, is_gone, this_process
+from hemaml.core.staging import staging
 from hemaml.core.tracker import Record, Run
 from hemaml.evaluate import Evaluation, evaluate
 from hemaml.metrics import mean_and_deviation, replace_metrics
@@ -224,7 +226,9 @@ def _log(run: Run, result: Reproduction, asked: Mapping[str, object]) -> None:
     page = render(result.table, result.rows, asked, result.link)
     try:
         result.page.parent.mkdir(parents=True, exist_ok=True)
-        result.page.write_text(page, encoding="utf-8")
+        with staging(result.page) as folder:
+            (folder / PAGE).write_text(page, encoding="utf-8")
+            os.replace(folder / PAGE, result.page)
     except OSError as error:
         raise StoreError(
             f"a table needs a file that can be written, but {result.page} gave: {error}."

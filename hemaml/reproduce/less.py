@@ -1,4 +1,4 @@
-"""Where a row was measured on less than the paper's, or otherwise: found in what was run."""
+"""Where a row was measured otherwise than the paper's, as on less: found in what was run."""
 
 from collections.abc import Mapping
 from statistics import median
@@ -12,7 +12,7 @@ LOOKED_AT = 16
 """Images whose sides are taken, evenly spaced: the others are not decoded."""
 SMALLER = 0.95
 """Of the paper's pixels; images vary by a little in their sides."""
-FEWER = 0.01
+ROUNDING = 0.01
 """Of all images: two shares that differ by less are the same, but for rounding."""
 
 
@@ -26,9 +26,9 @@ def differences(table: PaperTable, row: RowPlan, split: Mapping[str, Any]) -> li
     """
     parts = split["splits"][0]
     images = sum(part["items"] for part in parts.values())
-    told = _of_params(row) + _of_data(table, data_of(row), images)
+    told = _of_plan(row) + _of_data(table, data_of(row), images)
     share = parts["train"]["items"] / images
-    if table.train is not None and round(table.train - share, 6) > FEWER:
+    if table.train is not None and round(abs(table.train - share), 6) > ROUNDING:
         told.append(f"trained on {share:.0%} of the images instead of {table.train:.0%}")
     return told
 
@@ -36,10 +36,10 @@ def differences(table: PaperTable, row: RowPlan, split: Mapping[str, Any]) -> li
 def differences_of_times(table: PaperTable, row: RowPlan, setting: str) -> list[str]:
     """The same of a table of times; `setting` says in words where they were taken."""
     data = data_of(row)
-    return [*_of_params(row), *_of_data(table, data, len(data)), setting]
+    return [*_of_plan(row), *_of_data(table, data, len(data)), setting]
 
 
-def _of_params(row: RowPlan) -> list[str]:
+def _of_plan(row: RowPlan) -> list[str]:
     changed = row.changed.items()
     return [f"{name} {_text(ours)} instead of {_text(theirs)}" for name, (ours, theirs) in changed]
 

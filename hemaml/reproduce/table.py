@@ -22,8 +22,6 @@ SIZE = "params_total"
 SIZES = (SIZE, "segmenter_params")
 """Metrics that count: shown whole, and compared as how many times as many."""
 PARAM = "params."
-UNSET = "its default"
-"""Of a parameter that lies in another and is not given there."""
 
 
 class PaperData(Frozen):
@@ -130,17 +128,18 @@ class RowPlan:
 
     @cached_property
     def changed(self) -> dict[str, tuple[object, object]]:
-        """Parameters that differ from the paper's or, where it states none, the experiment's.
+        """What differs from the paper's setting or, where it states nothing, the experiment's.
 
-        Each with what is run and what it would be; what lies in another by a dotted name.
+        The objective, how images are divided, and parameters in force; each with what is run and
+        what it would be, what lies in another by a dotted name. A parameter that only one of them
+        has hangs on another difference, which is told.
         """
         ours, intended = (
-            _flat(plan.params({}).model_dump(mode="json", by_alias=True))
-            for plan in (self.plan, self.intended)
+            {**_protocol(plan), **_in_force(plan)} for plan in (self.plan, self.intended)
         )
         wanted = intended | self.stated
-        pairs = {n: (ours.get(n, UNSET), wanted.get(n, UNSET)) for n in {**ours, **wanted}}
-        return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+        shared = [name for name in wanted if name in ours]
+        return {name: (ours[name], wanted[name]) for name in shared if ours[name] != wanted[name]}
 
 
 def table_files() -> list[TableFile]:
@@ -206,14 +205,30 @@ def row_plans(found: TableFile, keys: Sequence[str], overrides: Sequence[str]) -
         used.update(fitting)
         plan = load_experiment(path, [*own, *fitting.values()], search=False)
         stated = found.table.settings | row.settings
+        there = _in_force(intended)
         for name in stated:
-            if name.partition(".")[0] not in known:
-                raise UnknownName(f"parameter in {found.path.name}, row {key}", name, known)
+            if name not in there:
+                raise UnknownName(f"parameter in {found.path.name}, row {key}", name, there)
         plans.append(RowPlan(key, row, _with_paper(plan, found, row), intended, stated))
     for text in overrides:
         if text not in used:
             raise UnknownName("parameter of any row", text.partition("=")[0], _all_of(plans))
     return plans
+
+
+def _protocol(plan: Plan) -> dict[str, object]:
+    """What is trained, and what its images are divided by."""
+    split = plan.experiment.split
+    return {
+        "objective": plan.experiment.objective,
+        "split.folds": split.folds,
+        "split.group": split.group,
+    }
+
+
+def _in_force(plan: Plan) -> dict[str, object]:
+    """Parameters in force by their dotted names."""
+    return _flat(plan.params({}).in_force())
 
 
 def _flat(values: Mapping[str, object], above: str = "") -> dict[str, object]:

@@ -19,11 +19,12 @@ from hemaml.nn.parameters import count_parameters
 from hemaml.objectives.wbc_segmentation import gnn_only, smgnn
 from hemaml.objectives.wbc_type import _segmenters
 from hemaml.objectives.wbc_type._cells import Frame, cell_rows
-from hemaml.objectives.wbc_type._features import described
+from hemaml.objectives.wbc_type._features import described, feature_rows
 from hemaml.objectives.wbc_type._segmenters import (
     DrawnMasks,
     TrainedSegmenter,
     WholeImage,
+    masks_of,
     segmenter_of,
 )
 from hemaml.objectives.wbc_type.light_resnet import (
@@ -240,6 +241,17 @@ def test_names_of_segmenters_are_checked_before_any_training():
     assert Params(segmentation="none", segmenters={"wbc_segmentation.unet": {"width": 0.25}})
 
 
+def test_in_force_is_the_segmenter_in_use_with_its_defaults():
+    others = {"wbc_segmentation.unet": {"lr": 0.01}}
+    for segmentation in ("none", "ground_truth", "models:/cells/1"):
+        found = Params(segmentation=segmentation, segmenters=others).in_force()
+        assert found == Params(segmentation=segmentation).in_force()
+        assert found["segmenters"] == {}
+    own = Params(segmenters={**others, SMGNN: {"lr": 0.02}})
+    assert own.in_force()["segmenters"] == {SMGNN: smgnn.objective.params(lr=0.02).in_force()}
+    assert own.model_dump()["segmenters"].keys() == {*others, SMGNN}, "the record has them all"
+
+
 def test_a_class_without_training_images_is_no_fault():
     train = cells(8, types=4)
     assert set(train.labels) == {0, 1, 2, 3}
@@ -268,6 +280,28 @@ def test_a_change_of_the_code_trains_the_segmenter_anew(fold, tmp_path, monkeypa
     monkeypatch.setattr(_segmenters, "code_digest", lambda: "other")
     with pytest.raises(TypeError):
         segmenter_of(params, fold, context)
+
+
+def test_a_change_of_the_code_makes_masks_and_what_is_made_of_them_anew(tmp_path, monkeypatch):
+    """What only a prediction does, as the clean-up, leaves a segmenter's files as they are."""
+    data, cache = cells(2), Cache(tmp_path)
+    given = data.images, data.contents(), cache
+
+    def made(code, value):
+        monkeypatch.setattr(_segmenters, "code_digest", lambda: code)
+        monkeypatch.setattr(TrainedSegmenter, "mask", lambda s, i: WholeImage().mask(i) * value)
+        segmenter = TrainedSegmenter(SMGNN, {"weights": np.zeros(4, np.uint8)}, "")
+        frame = Frame(16, "cell", 0)
+        return [
+            np.stack(masks_of(segmenter, *given)),
+            cell_rows(segmenter, frame, *given)[:],
+            feature_rows(segmenter, *given)[:],
+        ]
+
+    before, cached, after = made("old", 1), made("old", 2), made("new", 2)
+    for one, same, other in zip(before, cached, after, strict=True):
+        np.testing.assert_array_equal(one, same)
+        assert (one != other).any()
 
 
 def test_predictions_over_turns_do_not_depend_on_how_the_cell_lies(fold):

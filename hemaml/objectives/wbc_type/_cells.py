@@ -21,7 +21,6 @@ from hemaml.objectives.wbc_type._segmenters import (
     cell_or_all,
     masks_of,
 )
-from hemaml.objectives.wbc_type._segmenters import VERSION as MASKS_VERSION
 
 COLOURS, CHANNELS = 3, 5
 VERSION = 2
@@ -96,7 +95,7 @@ def cell_rows(
 
     key: dict[str, object] = {
         "segmenter": segmenter.digest,
-        "versions": [VERSION, MASKS_VERSION, PIXELS_VERSION],
+        "versions": [VERSION, PIXELS_VERSION],
         **asdict(frame),
     }
     return cache.rows("cells", key, digests, compute)

@@ -32,7 +32,6 @@ from hemaml.objectives.wbc_type._segmenters import (
     cell_or_all,
     masks_of,
 )
-from hemaml.objectives.wbc_type._segmenters import VERSION as MASKS_VERSION
 from hemaml.ops.lab import rgb_to_lab
 from hemaml.ops.texture import (
     NUM_CO_OCCURRENCE,
@@ -85,9 +84,7 @@ def feature_rows(
         masks = masks_of(segmenter, chosen, [digests[p] for p in positions], cache)
         return np.stack([described(i, m) for i, m in zip(chosen, masks, strict=True)])
 
-    key: dict[str, object] = {
-        "segmenter": segmenter.digest, "versions": [VERSION, MASKS_VERSION]
-    }  # fmt: skip
+    key: dict[str, object] = {"segmenter": segmenter.digest, "version": VERSION}
     return cache.rows("cell_features", key, digests, compute)
 
 

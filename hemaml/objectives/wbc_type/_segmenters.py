@@ -47,8 +47,6 @@ NONE, DRAWN = "none", "ground_truth"
 SEGMENTERS = "wbc_segmentation."
 RUN_ID = re.compile(r"[0-9a-f]{32}")
 CYTOPLASM, NUCLEUS = 1, 2
-VERSION = 1
-"""To be raised when masks change for the same segmenter, so that cached ones are not used."""
 
 
 class SegmentationParams(Frozen):
@@ -81,11 +79,23 @@ class SegmentationParams(Frozen):
         for name in self.segmenters:
             if name not in known:
                 raise ValueError(str(UnknownName("segmenter", name, known)))
-        if value in known:
-            # An error of pydantic's own would seem to be one of the classifier's parameters.
-            given = self.segmenters.get(value, {})
-            validated(load_objective(value).params, given, f"segmenters.{value}")
+        self.in_fold()
         return self
+
+    def in_fold(self) -> Frozen | None:
+        """All parameters of the segmenter that a fold trains; None where it trains none."""
+        value = self.segmentation
+        if not value.startswith(SEGMENTERS):
+            return None
+        given = self.segmenters.get(value, {})
+        # An error of pydantic's own would seem to be one of the classifier's parameters.
+        return validated(load_objective(value).params, given, f"segmenters.{value}")
+
+    def in_force(self) -> dict[str, Any]:
+        """Of segmenters, the one that a fold trains, with all its parameters; see `Frozen`."""
+        own = self.in_fold()
+        used = {} if own is None else {self.segmentation: own.in_force()}
+        return super().in_force() | {"segmenters": used}
 
 
 class WholeImage:
@@ -179,9 +189,9 @@ class TrainedSegmenter:
 
     @cached_property
     def digest(self) -> str:
-        """Hex digest of its objective and files."""
+        """Hex digest of its objective and files, and of the code that makes masks of them."""
         parts = [f"{name} {array_digest(self.files[name])}" for name in sorted(self.files)]
-        return _digest("\n".join([self.kind, *parts]).encode())
+        return _digest("\n".join([self.kind, code_digest(), *parts]).encode())
 
     @cached_property
     def model(self) -> Any:
@@ -232,16 +242,15 @@ def segmenter_of(params: SegmentationParams, fold: Fold, context: Context) -> Se
                 f"{objective}. Name another, or none."
             )
         return TrainedSegmenter.of(objective, context.registered(value), value)
-    return _trained(value, params.segmenters.get(value, {}), fold.train, context)
+    own = params.in_fold()
+    assert own is not None, "all other kinds are above"
+    return _trained(value, own, fold.train, context)
 
 
-def _trained(
-    name: str, values: Mapping[str, Scalar], data: Dataset, context: Context
-) -> TrainedSegmenter:
+def _trained(name: str, params: Frozen, data: Dataset, context: Context) -> TrainedSegmenter:
     """A segmenter of the training part, from the cache where it was trained before."""
     check_drawn(data)
     objective = load_objective(name)
-    params = objective.params.model_validate(values)
     drawn = DrawnMasks.of([data])
     # Not of the trial's seed: all trials on these images shall see the same masks.
     seed = derive_seed("segmenter", name, drawn.digest)
@@ -257,7 +266,7 @@ def _trained(
 
     key: dict[str, object] = {
         "objective": name,
-        "params": canonical_json(params.model_dump(mode="json", by_alias=True)),
+        "params": canonical_json(params.in_force()),
         "images": drawn.digest,
         "code": code_digest(),
     }
@@ -292,9 +301,7 @@ def masks_of(
         return [segmenter.mask(image) for image in images]
 
     def made(image: UInt8Array, digest: str) -> UInt8Array:
-        key: dict[str, object] = {
-            "segmenter": segmenter.digest, "image": digest, "version": VERSION
-        }  # fmt: skip
+        key: dict[str, object] = {"segmenter": segmenter.digest, "image": digest}
         found = cache.arrays("masks", key, lambda: {"mask": segmenter.mask(image)})["mask"]
         return np.asarray(found, np.uint8)
 
