@@ -33,7 +33,9 @@ def from_plain(rows: Iterable[Mapping[str, Any]]) -> Course:
 
 
 def log_course(run: Run, course: Course) -> None:
-    """Writes a course into its run."""
+    """Writes a course into its run, where anything has changed."""
+    if len(course) == 1:
+        return
     run.log_text(json.dumps(plain(course), indent=1), FILE)
     run.set_tags({CHANGES: len(course) - 1})
 

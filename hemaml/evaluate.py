@@ -41,7 +41,7 @@ from hemaml.core.task import Task
 from hemaml.core.tracker import Record, Run, Tracker
 from hemaml.core.types import Float64Array, Point
 from hemaml.data.splits import split_digest, split_kind, split_record
-from hemaml.engines.workers import evaluate_all
+from hemaml.engines.workers import check_workers, evaluate_all
 from hemaml.explain import Picture
 from hemaml.explain.classification import draw, draw_confusion
 from hemaml.job import Job
@@ -54,9 +54,10 @@ from hemaml.ops.resampling import (
     mean_intervals,
     resampled_scores,
 )
-from hemaml.overview import described
+from hemaml.overview import described, refresh
 from hemaml.record import (
     ended_on_error,
+    lock,
     log_inputs,
     log_pictures,
     open_job,
@@ -125,9 +126,10 @@ def evaluate(
         parent: Run that a new evaluation goes below.
 
     Raises:
-        ConfigError: `splits` is below 1, or not the number of official folds.
-        TrialError: A split did not train to its end; the others are recorded.
+        ConfigError: `splits` or `workers` is below 1, or `splits` not that of official folds.
+        TrialError: A split did not train to its end, or its worker died; the others are recorded.
     """
+    check_workers(workers)
     plan = (
         experiment
         if isinstance(experiment, Plan)
@@ -149,14 +151,13 @@ def evaluate(
         )
         for i in range(len(job.outer_splits))
     ]
-    key = _key(job, trials)
-    earlier = _equal(job.tracker, key)
-    if earlier is not None and earlier.tags["outcome"] == "finished":
-        job = job.but(parent=earlier.id)
-        return _found(job, earlier.id, _train_splits(job, trials, workers=1))
-    run = _reopen(job, earlier) if earlier else _open(job, key, parent)
+    run = _begin(job, _key(job, trials), parent)
     job = job.but(parent=run.id)
+    if isinstance(run, Record):
+        return _found(job, run.id, _train_splits(job, trials, workers=1))
     with described(job.tracker), ended_on_error(job.tracker, run):
+        refresh(job.tracker)
+        run.log_dataset(job.data, "outer splits")
         run.log_params(plan.params(point or {}).model_dump(mode="json", by_alias=True))
         log_inputs(job, run, split_record(job.outer_splits))
         done = _train_splits(job, trials, workers)
@@ -175,12 +176,14 @@ def _key(job: Job, trials: Sequence[Assigned]) -> str:
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
-def _equal(tracker: Tracker, key: str) -> Record | None:
-    """The latest evaluation of this key that has finished, or that nobody works on any more."""
-    found = tracker.find({"kind": "evaluation", "evaluation_key": key})
-    at_rest = [r for r in found if r.status != "RUNNING" or is_gone(r.tags["process"])]
-    finished = [record for record in at_rest if record.tags["outcome"] == "finished"]
-    return next(reversed(finished or at_rest), None)
+def _begin(job: Job, key: str, parent: str | None) -> Run | Record:
+    """The run of an evaluation, to be written; or the record of an equal one that has finished."""
+    with lock(key):  # of two that begin at once, one alone goes on with what a kill has left
+        found = job.tracker.find({"kind": "evaluation", "evaluation_key": key})
+        at_rest = [r for r in found if r.status != "RUNNING" or is_gone(r.tags["process"])]
+        if finished := [r for r in at_rest if r.tags["outcome"] == "finished"]:
+            return finished[-1]
+        return _reopen(job, at_rest[-1]) if at_rest else _open(job, key, parent)
 
 
 def _open(job: Job, key: str, parent: str | None) -> Run:
@@ -194,14 +197,12 @@ def _open(job: Job, key: str, parent: str | None) -> Run:
         "split.kind": split_kind(job.outer_splits),
         "split_digest": split_digest(job.outer_splits),
     }
-    run = job.tracker.start(f"{job.plan.experiment.name}-evaluation", tags, parent)
-    run.log_dataset(job.data, "outer splits")
-    return run
+    return job.tracker.start(f"{job.plan.experiment.name}-evaluation", tags, parent)
 
 
 def _reopen(job: Job, record: Record) -> Run:
     run = job.tracker.reopen(record.id)
-    run.set_tags({"outcome": "running", "process": this_process()})
+    run.set_tags({"outcome": "running", "reason": "", "process": this_process()})
     reconcile(job.tracker, record.id)  # a split killed between its outcome and its end
     return run
 
@@ -249,9 +250,12 @@ def _measured(job: Job, done: Sequence[Outcome]) -> dict[str, tuple[float, float
 def _train_splits(job: Job, trials: Sequence[Assigned], workers: int) -> list[Outcome]:
     """Trains and scores each split."""
     outcomes = evaluate_all(partial(run_split, job), trials, workers)
-    failed = [(i, o) for i, o in enumerate(outcomes) if o.ending != "finished"]
+    failed = dict[str, list[str]]()
+    for i, outcome in enumerate(outcomes):
+        if outcome.ending != "finished":
+            failed.setdefault(f"{outcome.ending}: {outcome.reason}", []).append(str(i))
     if failed:
-        told = "; ".join(f"split {i}: {o.ending}: {o.reason}" for i, o in failed)
+        told = "; ".join(f"split {', '.join(which)}: {why}" for why, which in failed.items())
         raise TrialError(f"every split must train to its end, but {told}.")
     return outcomes
 
@@ -320,9 +324,10 @@ def run_split(job: Job, assigned: Assigned, report: Report) -> Outcome:
             # As PNG alone: a page holds all of plotly, 5 MB for each figure of each split.
             pictures = [replace(picture, html=None) for picture in draw(answers[""], test)]
             log_pictures(run, pictures, "figures")
-        run.log_metrics({f"test/{name}": value for name, value in scores.items()})
-        run.log_metrics(_test_intervals(intervals))
         run.set_tags({SCORED: "true"})
+        # Last: a split that has them is not scored again after a kill.
+        of_test = {f"test/{name}": value for name, value in scores.items()}
+        run.log_metrics(_test_intervals(intervals) | of_test)
     finally:
         run.end(STATUS[outcome.ending])
     return outcome

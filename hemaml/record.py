@@ -28,6 +28,7 @@ from hemaml.job import Job
 from hemaml.tracking.mlflow_tracker import MlflowTracker
 from hemaml.tracking.views import run_page, ui_address
 from hemaml.training import STATUS
+from hemaml.trial import reason_of
 
 PARTS = "parts.json"
 """File beside a model's pictures: its scores by class and by group (patient, case or slide)."""
@@ -166,23 +167,45 @@ def log_model_pictures(job: Job, run: Run, source: str, folder: str) -> None:
     run.log_text(json.dumps(parts, indent=1), f"{folder}/{PARTS}")
 
 
-def exclusive(job: Job) -> "AcquireReturnProxy[FileLock]":
-    """A lock for a `with`, held by one process of a sweep at a time; a kill frees it."""
+def lock(name: str) -> FileLock:
+    """A lock for a `with`, held by one process of this store at a time; a kill frees it."""
     folder = settings.store_root() / "locks"
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StoreError(
-            f"a sweep needs a folder that it can write to, but {folder} gave: {error}. "
-            "Start it in another one."
+            f"a lock needs a folder that can be written to, but {folder} gave: {error}. "
+            "Start in another one."
         ) from error
+    return FileLock(folder / f"{name}.lock")
+
+
+def exclusive(job: Job) -> "AcquireReturnProxy[FileLock]":
+    """The lock of a sweep, which is refused where another process of this folder holds it."""
     try:
-        return FileLock(folder / f"{job.sweep}.lock").acquire(blocking=False)
+        return lock(job.sweep).acquire(blocking=False)
     except Timeout as error:
         raise ConfigError(
             f"a sweep is run by one process, but {job.sweep} is being run by another. "
             "Wait for it, or end it first."
         ) from error
+
+
+def is_elsewhere(record: Record) -> bool:
+    """Whether another process runs a top-level run, as far as can be known from here."""
+    process = record.tags.get("process", this_process())
+    return record.status == "RUNNING" and process != this_process() and not is_gone(process)
+
+
+def check_not_elsewhere(record: Record) -> None:
+    """Raises `ConfigError` where another process runs a sweep, from whatever folder or machine."""
+    if is_elsewhere(record):
+        sweep_id, process = record.tags["sweep"], record.tags["process"]
+        raise ConfigError(
+            f"a sweep is run by one process, but {sweep_id} is being run by {process!r} (host, "
+            "number, birth). Wait for it, or end it; where that machine is gone, "
+            f"`hemaml doctor --sweep {sweep_id} --repair` first."
+        )
 
 
 def left_running(tracker: Tracker, parent: str, sweep_id: str = "") -> list[Record]:
@@ -236,10 +259,10 @@ def ended_on_error(tracker: Tracker, run: Run, sweep_id: str = "") -> Iterator[N
     """Ends a run, and what is left below it, as interrupted when anything goes wrong inside."""
     try:
         yield
-    except BaseException:
+    except BaseException as error:
         with suppress(StoreError):  # the fault itself, often
             reconcile(tracker, run.id, sweep_id)
-            run.set_tags({"outcome": "interrupted"})
+            run.set_tags({"outcome": "interrupted", "reason": reason_of(error)})
             run.end("KILLED")
         raise
 
@@ -266,8 +289,11 @@ def find_sweep(sweep_id: str) -> Record:
 
 
 def unfinished_sweep(task: str, experiment: str) -> Record:
-    """The latest sweep of an experiment that has not finished. Raises `ConfigError`."""
-    for record in reversed(sweep_records()):
+    """The latest sweep of an experiment that has not finished. Raises `ConfigError`.
+
+    One that another process runs is found only where there is no other.
+    """
+    for record in sorted(reversed(sweep_records()), key=is_elsewhere):
         of_task = record.tags["objective"].startswith(f"{task}.")
         named = of_task and record.tags["experiment"] == experiment
         if named and record.tags.get("outcome") != "finished":
@@ -338,8 +364,14 @@ def recorded_course(
 
     Raises:
         UnknownName: No such sweep.
-        ConfigError: The sweep has no winner yet, the run no parameters or another objective.
+        ConfigError: Both or neither are given; the sweep has no winner yet, the run no parameters
+            or another objective.
     """
+    if (sweep_id is None) == (run_id is None):
+        raise ConfigError(
+            f"a point is named once, but got the sweep {sweep_id!r} and the run {run_id!r}: give "
+            "one of --sweep and --run."
+        )
     if sweep_id is not None:
         run_id = find_sweep(sweep_id).tags.get("best_run")
         if run_id is None:

@@ -16,12 +16,7 @@ from pathlib import Path
 from statistics import median
 
 from hemaml.core.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from hemaml.core.errors import (
-    Diverged,
-    OutOfMemory,
-    StoreError,
-    UnknownName,
-)
+from hemaml.core.errors import Diverged, HemamlError, OutOfMemory, StoreError, UnknownName
 from hemaml.core.experiment import MEASURED, SUMMARY, Plan
 from hemaml.core.gates import BY_CLASS, BY_GROUP
 from hemaml.core.memory import PeakMemory
@@ -99,6 +94,7 @@ class Training:
         self.course = [Change(-1, assigned.point)]
         if self.checkpoint:
             self.course = from_plain(self.checkpoint.course)
+            log_course(run, self.course)  # which a kill may have prevented
         self.to_come = list(assigned.changes[len(self.course) - 1 :])
         self.fold_runs = self._open_fold_runs()
         self.epoch_s: list[float] = []
@@ -130,6 +126,8 @@ class Training:
         except (StoreError, GoalError, BadFile):  # no trial of this sweep could succeed
             self._end_folds("interrupted")
             raise
+        except HemamlError as error:
+            outcome = replace(outcome, ending="failed", reason=str(error)[:1000])
         except Exception as error:
             logger.exception("trial failed")
             self.run_record.log_text(traceback.format_exc(), "traceback.txt")
@@ -180,12 +178,13 @@ class Training:
             if held and whole:
                 self._save(held)
                 held = None
+            changed = self._change(steps) if whole else None  # first: the checkpoint has it
             if whole and self._is_due(index_of(steps)):
                 held = self._checkpoint(index_of(steps), [step.state() for step in steps])
                 if len(steps) == 1:
                     self._save(held)
                     held = None
-            if other := self._report(steps) or (self._change(steps) if whole else None):
+            if other := self._report(steps) or changed:
                 turns, held = other, None
 
     def _turns(self, states: Sequence[State] | None) -> Turns:

@@ -1,19 +1,26 @@
 """Evaluation over outer splits: how many there are, and what the run says of them."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from importlib import import_module
 from statistics import fmean, stdev
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 import hemaml
 from hemaml import training
+from hemaml.cli import app
 from hemaml.cli.show import print_scores
-from hemaml.core.errors import ConfigError
+from hemaml.core.errors import ConfigError, TrialError
 from hemaml.core.experiment import plan_from
 from hemaml.core.markdown import markdown_table
 from hemaml.core.settings import tracking_uri
+from hemaml.record import recorded_course
+from hemaml.tracking.mlflow_run import MlflowRun
 from hemaml.tracking.mlflow_tracker import MlflowTracker
 
 VARIED = "drawn among good assignments of groups: they vary on purpose and are not the best one"
@@ -50,6 +57,28 @@ def test_official_folds_are_all_scored_without_being_counted(plan):
 def test_another_number_than_that_of_official_folds_is_refused_before_any_run(plan):
     with pytest.raises(ConfigError, match="Leave `splits` out"):
         hemaml.evaluate(plan(folds="official"), splits=4)
+
+
+SMEARS = "experiments/wbc_segmentation/smgnn_smears.yaml"
+
+
+@pytest.mark.parametrize("num", [0, -2])
+def test_nobody_to_work_is_refused_before_any_run(workplace, num):
+    told = f"`workers >= 1` must hold, but got {num}. Leave it out"
+    with pytest.raises(ConfigError, match=told):
+        hemaml.evaluate(SMEARS, workers=num)
+    for command in (["evaluate", SMEARS], ["reproduce", "wbc-table-1"]):
+        with pytest.raises(ConfigError, match=told):
+            CliRunner().invoke(app, [*command, "--workers", str(num)], catch_exceptions=False)
+    assert MlflowTracker(tracking_uri(), "wbc_segmentation").find({}) == []
+
+
+def test_a_point_is_of_a_sweep_or_of_a_run(workplace):
+    both = ["--sweep", "a", "--run", "b"]
+    with pytest.raises(ConfigError, match="sweep 'a' and the run 'b': give one of --sweep and"):
+        CliRunner().invoke(app, ["evaluate", SMEARS, *both], catch_exceptions=False)
+    with pytest.raises(ConfigError, match="sweep None and the run None"):
+        recorded_course(hemaml.load_experiment(SMEARS))
 
 
 def test_one_split_has_no_deviation_rather_than_one_of_zero(plan, capsys):
@@ -165,3 +194,70 @@ def test_what_took_over_a_training_that_was_not_scored_is_taken_over_itself(plan
     for question in ("Another?", "A third?"):
         other = plan_from({**document, "question": question}, None)
         assert len(hemaml.evaluate(other, splits=2).splits) == 2
+
+
+def interrupt(*arguments):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("method", ["set_tags", "log_metrics"])
+def test_a_split_killed_while_it_is_scored_is_scored_again(plan, monkeypatch, method):
+    """Its training was taken over from one that was never scored, and which has no draws."""
+    module, asked = import_module("hemaml.evaluate"), plan()
+    other = plan_from({**asked.experiment.document(), "question": "Another?"}, None)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(module, "score_test", interrupt)
+        hemaml.evaluate(asked, splits=1)
+    write = getattr(MlflowRun, method)
+
+    def killed(self, values, *rest):
+        if values.keys() & {module.SCORED, "test/score"}:
+            raise KeyboardInterrupt
+        write(self, values, *rest)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(MlflowRun, method, killed)
+        hemaml.evaluate(other, splits=1)
+    assert len(hemaml.evaluate(other, splits=1).splits) == 1
+
+
+def test_an_evaluation_whose_worker_died_goes_on(plan, stub, monkeypatch):
+    module = import_module("hemaml.evaluate")
+
+    def dying(evaluate, trials, num_workers):
+        evaluate(trials[0], lambda step, value: None)
+        raise TrialError("a worker died")
+
+    with monkeypatch.context() as patch, pytest.raises(TrialError):
+        patch.setattr(module, "evaluate_all", dying)
+        hemaml.evaluate(plan(), splits=3)
+    tracker = MlflowTracker(tracking_uri(), "stub")
+    (left,) = tracker.find({"kind": "evaluation"})
+    assert (left.status, left.tags["outcome"]) == ("KILLED", "interrupted")
+    assert hemaml.evaluate(plan(), splits=3).run_id == left.id
+    assert len(stub.trained) == 3
+
+
+def test_of_two_that_begin_at_once_one_goes_on_with_what_a_kill_has_left(plan, monkeypatch):
+    module = import_module("hemaml.evaluate")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(module, "evaluate_all", interrupt)
+        hemaml.evaluate(plan(), splits=1)
+    found, begun, reopen, used = threading.Barrier(2), threading.Barrier(2), module._reopen, []
+
+    def slowly(job, record):
+        with suppress(threading.BrokenBarrierError):
+            found.wait(0.5)
+        return reopen(job, record)
+
+    def train(job, trials, workers):
+        used.append(job.parent)
+        begun.wait(60)
+        raise TrialError("enough")
+
+    monkeypatch.setattr(module, "_reopen", slowly)
+    monkeypatch.setattr(module, "_train_splits", train)
+    with ThreadPoolExecutor() as pool:
+        both = [pool.submit(hemaml.evaluate, plan(), splits=1) for _ in range(2)]
+    assert all(isinstance(one.exception(), TrialError) for one in both)
+    assert len(set(used)) == 2

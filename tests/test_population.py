@@ -11,13 +11,14 @@ import ray
 from test_sweep_ray import know_the_stub
 
 import hemaml
+from hemaml import training
 from hemaml.core import settings
 from hemaml.core.checkpoint import load_checkpoint
 from hemaml.core.errors import ConfigError
 from hemaml.core.experiment import plan_from
 from hemaml.core.search import Assigned, Change, Exploit
 from hemaml.core.space import Space
-from hemaml.course import course_of, told_values
+from hemaml.course import course_of, log_course, told_values
 from hemaml.doctor import examine_sweep
 from hemaml.engines.ray_population import Pb2, Pbt
 from hemaml.record import open_job, recorded_course, recorded_point
@@ -177,6 +178,50 @@ def test_changes_go_on_after_a_kill(job, stub):
     assert heard == list(range(EPOCHS))
     told = json.loads(job.tracker.read_text(outcome.run_id, "course.json"))
     assert [(c["step"], c["point"]["x"]) for c in told] == [(-1, 0.9), (2, 0.4), (5, 0.3)]
+
+
+def kill_once(*arguments):
+    """What a test puts in the way of a training: a kill, the first time alone."""
+    if not kill_once.done:
+        kill_once.done = True
+        raise KeyboardInterrupt
+
+
+@pytest.fixture
+def killed(monkeypatch):
+    monkeypatch.setattr(kill_once, "done", False, raising=False)
+    return kill_once
+
+
+@pytest.mark.parametrize("moment", ["before it is recorded", "once there is a checkpoint"])
+def test_a_kill_beside_a_change_changes_nothing(job, stub, monkeypatch, killed, moment):
+    monkeypatch.setattr("hemaml.trial._finished_twin", lambda job, key: None)
+    changing = Assigned(0, {"x": 0.9}, 7, (Change(2, {"x": 0.4}), Change(5, {"x": 0.3})))
+    again = job.but(kind="confirm")
+    whole, heard = {}, {}
+    run_trial(again, changing, whole.__setitem__)
+    other = again.but(parent=job.tracker.start("other", {"kind": "sweep", "sweep": "other"}).id)
+    if moment == "before it is recorded":
+        monkeypatch.setattr(training, "log_course", lambda *a: killed() or log_course(*a))
+    else:
+        stub.on_step.append(lambda epoch: epoch == 3 and killed())
+    with pytest.raises(KeyboardInterrupt):
+        run_trial(other, changing, heard.__setitem__)
+    outcome = run_trial(other, changing, heard.__setitem__)
+    assert heard == whole
+    record = job.tracker.get(outcome.run_id)
+    assert [step for step, _ in values(job.tracker, record)] == [-1, 2, 5]
+    assert job.tracker.curve(record.id, "params/x")[1] == [0.9] * 3 + [0.4] * 3 + [0.3] * 6
+
+
+def test_what_a_trial_took_over_is_recorded_though_it_was_killed_there(job, monkeypatch, killed):
+    interrupted_at(job, 1, 0.3, step=5)
+    monkeypatch.setattr(training, "log_course", lambda *a: killed() or log_course(*a))
+    with pytest.raises(KeyboardInterrupt):
+        run_trial(job, Assigned(0, {"x": 0.9}), follows(1, 1, 0.4, []))
+    outcome = run_trial(job, Assigned(0, {"x": 0.9}), lambda index, value: None)
+    record = job.tracker.get(outcome.run_id)
+    assert values(job.tracker, record) == [(-1, {"x": 0.3}), (5, {"x": 0.4})]
 
 
 def test_a_result_with_changes_is_never_taken_over(job):

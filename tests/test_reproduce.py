@@ -260,6 +260,7 @@ def test_what_is_asked_wrong_leaves_nothing(table, workplace):
         ({}, ["--set", "params.epochs=-1"], "epochs"),
         ({}, ["--seeds", "0"], "`seeds >= 1` must hold"),
         ({}, ["--splits", "0"], "`splits >= 1` must hold"),
+        ({}, ["--workers", "0"], "`workers >= 1` must hold"),
         ({"settings": {"epoch": 4}}, [], "unknown parameter in stub-table.yaml, row good 'epoch'"),
         ({"settings": {"x.y": 4}}, [], "unknown parameter in stub-table.yaml, row good 'x.y'"),
         ({"metrics": ["score"]}, [], "rows.good.paper: figures belong to one of `metrics`"),

@@ -21,10 +21,11 @@ from hemaml.core.errors import ConfigError, HemamlError, StoreError
 from hemaml.core.provenance import git_state, is_gone, this_process
 from hemaml.core.staging import staging
 from hemaml.core.tracker import Record, Run
+from hemaml.engines.workers import check_workers
 from hemaml.evaluate import Evaluation, evaluate
 from hemaml.metrics import mean_and_deviation, replace_metrics
 from hemaml.overview import described
-from hemaml.record import ended_on_error
+from hemaml.record import ended_on_error, lock
 from hemaml.reproduce.less import differences, differences_of_times
 from hemaml.reproduce.page import as_csv, note, render
 from hemaml.reproduce.result import Measured
@@ -99,6 +100,7 @@ def reproduce(
         raise ConfigError(f"`seeds >= 1` must hold, but got {seeds}.")
     if splits is not None and splits < 1:
         raise ConfigError(f"`splits >= 1` must hold, but got {splits}.")
+    check_workers(workers)
     found = find_table(table)
     if found.table.timed and (splits is not None or seeds > 1 or workers > 1):
         raise ConfigError(
@@ -133,14 +135,15 @@ def _open(tracker: MlflowTracker, found: TableFile, asked: Mapping[str, object])
     document = found.table.model_dump(mode="json", by_alias=True)
     text = canonical_json([found.name, document, asked])
     key = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-    now = {"outcome": "running", "process": this_process(), **git_state()}
-    for record in reversed(tracker.find({"kind": "table", "table_key": key})):
-        if _at_rest(record):
-            run: Run = tracker.reopen(record.id)
-            run.set_tags(now)
-            return run
-    tags = {"kind": "table", "table": found.name, "table_key": key, "source": found.table.source}
-    run = tracker.start(found.name, {**tags, **now})
+    now = {"outcome": "running", "reason": "", "process": this_process(), **git_state()}
+    with lock(key):  # of two that begin at once, one alone goes on with what there is
+        for record in reversed(tracker.find({"kind": "table", "table_key": key})):
+            if _at_rest(record):
+                run: Run = tracker.reopen(record.id)
+                run.set_tags(now)
+                return run
+        own = {"kind": "table", "table": found.name, "table_key": key, "source": found.table.source}
+        run = tracker.start(found.name, {**own, **now})
     run.log_params(asked)
     return run
 
