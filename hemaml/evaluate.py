@@ -31,7 +31,7 @@ import numpy as np
 from hemaml.core.dataset import Dataset
 from hemaml.core.documents import canonical_json
 from hemaml.core.errors import ConfigError, TrialError
-from hemaml.core.experiment import MEASURED, Plan, load_experiment
+from hemaml.core.experiment import MEASURED, Plan, plan_of
 from hemaml.core.objective import Model, Objective
 from hemaml.core.predictions import Answers
 from hemaml.core.provenance import is_gone, this_process
@@ -130,12 +130,7 @@ def evaluate(
         TrialError: A split did not train to its end, or its worker died; the others are recorded.
     """
     check_workers(workers)
-    plan = (
-        experiment
-        if isinstance(experiment, Plan)
-        else load_experiment(experiment, overrides, search=False)
-    )
-    plan = plan.at(point or {})
+    plan = plan_of(experiment, overrides, search=False).at(point or {})
     if splits is not None and splits < 1:
         raise ConfigError(f"`splits >= 1` must hold, but got {splits}.")
     job = open_job(plan).but(

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hemaml.core.experiment import Plan, load_experiment
+from hemaml.core.experiment import Plan, plan_of
 from hemaml.core.search import Assigned, Ending
 from hemaml.core.types import Point
 from hemaml.data.splits import split_record
@@ -62,12 +62,7 @@ def run(
     Raises:
         ConfigError, DataError, StoreError: As in `sweep`.
     """
-    plan = (
-        experiment
-        if isinstance(experiment, Plan)
-        else load_experiment(experiment, overrides, search=False)
-    )
-    job = open_job(plan.at(point or {}))
+    job = open_job(plan_of(experiment, overrides, search=False).at(point or {}))
     tags = {str(key): str(value) for key, value in run_tags(job).items()}
     note = {"mlflow.note.content": run_note(job)}
     job = job.but(kind="run", keep_model=True, sweep="", tags={**tags, **note})

@@ -223,6 +223,7 @@ def test_a_row_that_fails_says_why_and_the_others_are_measured(table):
     code, shown = call(path, "--splits", "2")
     assert code == 1
     assert "Bad was not measured: every split must train" in shown and "something broke" in shown
+    assert "split 0, 1: failed" in shown.replace("\n", " "), "one reason of both is told once"
     assert "good: measured" in shown
     (above,) = tracker().find({"kind": "table"})
     assert (above.status, above.tags["outcome"]) == ("FAILED", "incomplete")

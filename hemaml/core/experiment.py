@@ -175,6 +175,24 @@ def load_experiment(
     return plan
 
 
+def plan_of(
+    experiment: str | Path | Plan, overrides: Sequence[str] = (), *, search: bool = True
+) -> Plan:
+    """A plan as it is, or that of a file with these overrides; see `load_experiment`.
+
+    Raises:
+        ConfigError: As there, or overrides are given beside a plan, which would not have them.
+    """
+    if not isinstance(experiment, Plan):
+        return load_experiment(experiment, overrides, search=search)
+    if overrides:
+        raise ConfigError(
+            f"overrides change a file, but {experiment.experiment.name!r} was given as a plan, "
+            f"with {list(overrides)}. Give them to `load_experiment`, which makes the plan."
+        )
+    return experiment
+
+
 def plan_from(document: Mapping[str, Any], space: Mapping[str, Any] | None) -> Plan:
     """A plan from plain values: the two files as a sweep stored them, or a notebook's dicts."""
     plan = Plan(

@@ -6,7 +6,7 @@ import pytest
 
 from hemaml.core.documents import override
 from hemaml.core.errors import ConfigError
-from hemaml.core.experiment import load_experiment, plan_from
+from hemaml.core.experiment import load_experiment, plan_from, plan_of
 
 
 @pytest.fixture
@@ -18,6 +18,13 @@ def test_a_plan_reads_back_equal(stub, document):
     plan = plan_from(document, stub.SPACE)
     again = plan_from(plan.experiment.document(), plan.space.model_dump(mode="json"))
     assert again == plan
+
+
+def test_overrides_beside_a_plan_are_refused_rather_than_forgotten(stub, document):
+    plan = plan_from(document, stub.SPACE)
+    assert plan_of(plan) is plan
+    with pytest.raises(ConfigError, match="was given as a plan, with .'params.epochs=9'"):
+        plan_of(plan, ["params.epochs=9"])
 
 
 @pytest.mark.parametrize(
