@@ -19,6 +19,7 @@ from hemaml.record import (
     end_abandoned,
     exclusive,
     find_sweep,
+    is_elsewhere,
     left_running,
     open_job,
     stored_plan,
@@ -118,30 +119,34 @@ def examine_sweep(sweep_id: str, *, repair: bool = False) -> list[Finding]:
 
     Args:
         sweep_id: The sweep.
-        repair: End runs that no process works on any more.
+        repair: End the sweep and what is left RUNNING below it. Whether a process works on it in
+            another folder or on another machine is for the caller to know.
 
     Raises:
         UnknownName: No such sweep.
-        ConfigError: A process is working on it.
+        ConfigError: A process of this folder is working on it.
     """
     record = find_sweep(sweep_id)
     job = open_job(stored_plan(record), sweep_id=sweep_id)
     open_storage(settings.study_storage())  # fails at once where `searched` would wait
     with exclusive(job):
         findings = [_left_running(job.tracker, record, repair=repair)]
-        trials = searched(study_of(job))
+        trials = searched(study_of(job, record.tags["study"]))
         runs = job.tracker.find({"kind": "trial"}, parent=record.id)
         return [*findings, *compare(trials, runs)]
 
 
 def _left_running(tracker: Tracker, record: Record, *, repair: bool) -> Finding:
-    """The sweep's own run included: whoever examines holds its lock, so nobody works on it."""
+    """The sweep's own run included: whoever examines holds its lock, so nobody here works on it."""
     running = left_running(tracker, record.id, record.tags["sweep"])
     running += [record] if record.status == "RUNNING" else []
     if not running:
         return Finding("runs left RUNNING", "ok", "none")
     if not repair:
         names = ", ".join(run.name for run in running)
+        if is_elsewhere(record):
+            found = f"{names}, by {record.tags['process']!r}: end them with --repair if it is gone"
+            return Finding("runs left RUNNING", "note", found)
         found = f"{names}: end them with --repair, or go on with --resume"
         return Finding("runs left RUNNING", "wrong", found)
     end_abandoned(tracker, record)

@@ -44,8 +44,7 @@ class Links:
 
 @contextmanager
 def described(tracker: Tracker) -> Iterator[None]:
-    """Keeps the task's description true before and after what is done inside."""
-    refresh(tracker)
+    """Keeps the task's description true after what is done inside, however that ends."""
     try:
         yield
     except BaseException:

@@ -305,7 +305,7 @@ def unfinished_sweep(task: str, experiment: str) -> Record:
 
 
 def stored_plan(record: Record) -> Plan:
-    """The plan of a sweep or a run as it was stored when it began.
+    """The plan of a sweep or a run as its record has it.
 
     Raises:
         ConfigError: The run is not of hemaml, or a part of something that has the plan.

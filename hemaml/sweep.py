@@ -17,7 +17,7 @@ from hemaml.conclude import conclude, confirm, record_the_killed, winner_of
 from hemaml.core import settings
 from hemaml.core.documents import override
 from hemaml.core.errors import ConfigError
-from hemaml.core.experiment import Plan, load_experiment, plan_from
+from hemaml.core.experiment import Plan, plan_from, plan_of
 from hemaml.core.notify import notify
 from hemaml.core.provenance import this_process
 from hemaml.core.search import Change, Event, Study, Watch
@@ -27,13 +27,15 @@ from hemaml.core.types import Point
 from hemaml.course import Course, course_of, told_values
 from hemaml.data.splits import split_digest, split_record
 from hemaml.engines import SHARED, search_of
+from hemaml.engines.moving import study_names
 from hemaml.engines.optuna_engine import Searched, searched
 from hemaml.engines.optuna_study import open_storage, sampler_of
 from hemaml.job import Job
 from hemaml.metrics import mean_and_deviation, summary
 from hemaml.notes import sweep_note
-from hemaml.overview import described, sweep_pages
+from hemaml.overview import described, refresh, sweep_pages
 from hemaml.record import (
+    check_not_elsewhere,
     check_same_data,
     ended_on_error,
     exclusive,
@@ -55,6 +57,11 @@ from hemaml.trial import run_trial
 
 if TYPE_CHECKING:
     import pandas as pd
+
+WARM_START = "warm_start.json"
+"""Artifact of a sweep that learns from earlier ones first: the names of their studies."""
+HOW = {"engine", "sampler", "pruner"}
+"""Tags of how a sweep searches, which a resume may change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,11 +144,11 @@ def sweep(
 def resume(
     sweep_id: str, *, overrides: Sequence[str] = (), watch: Watch | None = None
 ) -> SweepResult:
-    """Goes on with a sweep that was interrupted or killed, as it was configured then.
+    """Goes on with a sweep that was interrupted or killed, as it was configured last.
 
     Args:
         sweep_id: The sweep's id.
-        overrides: Changes of the `sweep:` section only (more trials, other workers).
+        overrides: Changes of the `sweep:` section only (more trials, other workers); kept.
         watch: As in `sweep`.
 
     Raises:
@@ -174,7 +181,7 @@ class OpenSweep:
         tracker, run = self.job.tracker, self.run
         try:
             with described(tracker), exclusive(self.job), ended_on_error(tracker, run, self.id):
-                result = self._search(watch or _nobody)
+                result = self._search(watch or (lambda event: None))
         except BaseException as error:
             notify({**self._told(), "outcome": "interrupted", "reason": type(error).__name__})
             raise
@@ -190,8 +197,8 @@ class OpenSweep:
     def _search(self, watch: Watch) -> SweepResult:
         job, plan = self.job, self.plan
         assert plan.space is not None
+        refresh(job.tracker)
         reconcile(job.tracker, self.run.id, self.id)
-        self.run.set_tags({"outcome": "running", "process": this_process()})
         engine, keep = plan.experiment.sweep.engine, plan.experiment.sweep.keep_models
         evaluate = partial(run_trial, job.but(keep_model=keep, carries_data=engine in SHARED))
         search = search_of(engine)
@@ -216,8 +223,8 @@ class OpenSweep:
             forget_winner(job.tracker, self.run)
         self.run.set_tags({"outcome": "finished" if winner else "no_winner"})
         self.run.end("FINISHED" if winner else "FAILED")
-        push_report(job.tracker.get(self.run.id))
         record = job.tracker.get(self.run.id)
+        push_report(record)
         return SweepResult(
             id=self.id,
             run_id=self.run.id,
@@ -242,7 +249,7 @@ def open_sweep(
     experiment: str | Path | Plan, *, overrides: Sequence[str] = (), warm_start: bool = False
 ) -> OpenSweep:
     """Checks all that can be checked, then opens the sweep's run; see `sweep`."""
-    plan = experiment if isinstance(experiment, Plan) else load_experiment(experiment, overrides)
+    plan = plan_of(experiment, overrides)
     if plan.space is None:
         raise ConfigError(
             f"a sweep needs a search space, but {plan.experiment.name!r} has none. Write "
@@ -257,7 +264,8 @@ def open_sweep(
     stamp = time.strftime("%Y%m%d-%H%M%S")
     job = open_job(plan, sweep_id=f"{plan.experiment.name}-{stamp}-{secrets.token_hex(2)}")
     _check_cluster(job)
-    study = study_of(job, _earlier_studies(job) if warm_start else ())
+    name = f"{job.sweep}/{plan.space.digest}"
+    study = study_of(job, name, _earlier_studies(job) if warm_start else ())
     open_storage(study.storage)  # fails, if it does, before anything is recorded
     sampler_of(plan.experiment.sweep, seed=0)  # likewise
     run = _open_run(job, study)
@@ -300,10 +308,19 @@ def reopen_sweep(
     check_same_data(job, record)
     _check_cluster(job)
     open_storage(settings.study_storage())  # before the record is touched, as well
-    lent = json.loads(record.tags.get("warm_start", "[]"))
+    assert isinstance(job.tracker, MlflowTracker)
+    warm = job.tracker.has_artifact(record.id, WARM_START)
+    lent = tuple(json.loads(job.tracker.read_text(record.id, WARM_START)) if warm else ())
+    study = study_of(job, record.tags["study"], lent)
     with exclusive(job):  # tells before the record is touched
+        check_not_elsewhere(job.tracker.get(record.id))
         run = job.tracker.reopen(record.id)
-    return OpenSweep(job.but(parent=run.id), study_of(job, tuple(lent)), run)
+        with ended_on_error(job.tracker, run, job.sweep):
+            now = {"outcome": "running", "reason": "", "process": this_process()}
+            run.set_tags(now | job.plan.experiment.sweep.model_dump(include=HOW))
+            if overrides:
+                run.log_text(job.plan.yaml()[0], "experiment.yaml")
+    return OpenSweep(job.but(parent=run.id), study, run)
 
 
 def _check_cluster(job: Job) -> None:
@@ -323,11 +340,10 @@ def _check_cluster(job: Job) -> None:
         )
 
 
-def study_of(job: Job, warm_start: tuple[str, ...] = ()) -> Study:
-    """Where the search of a sweep keeps its truth."""
-    assert job.plan.space is not None
+def study_of(job: Job, name: str, warm_start: tuple[str, ...] = ()) -> Study:
+    """Where the search of a sweep keeps its truth, under the name that its record has."""
     return Study(
-        name=f"{job.sweep}/{job.plan.space.digest}",
+        name=name,
         storage=settings.study_storage(),
         directions=tuple(goal.direction for goal in job.plan.goals),
         seed=job.plan.experiment.seed,
@@ -335,34 +351,28 @@ def study_of(job: Job, warm_start: tuple[str, ...] = ()) -> Study:
     )
 
 
-def _nobody(event: Event) -> None:
-    """Watches nothing."""
-
-
 def _open_run(job: Job, study: Study) -> Run:
     """The sweep's run with all that is known before it starts."""
-    plan, how = job.plan, job.plan.experiment.sweep
-    assert plan.space is not None
+    assert job.plan.space is not None
     assert isinstance(job.tracker, MlflowTracker)
-    view = trials_view(job.tracker, plan, job.sweep)
+    view = trials_view(job.tracker, job.plan, job.sweep)
     tags = {
         "kind": "sweep",
         "sweep": job.sweep,
         "outcome": "running",
         "study": study.name,
-        "space_digest": plan.space.digest,
+        "space_digest": job.plan.space.digest,
         "view": view,
-        "warm_start": json.dumps(study.warm_start),
-        "engine": how.engine,
-        "sampler": how.sampler,
-        "pruner": how.pruner,
+        **job.plan.experiment.sweep.model_dump(include=HOW),
         "mlflow.note.content": sweep_note(job, [], {}, {}, sweep_pages(view)),
         **run_tags(job),
     }
     run = job.tracker.start(job.sweep, tags)
     with ended_on_error(job.tracker, run):
+        if study.warm_start:  # MLflow's tables have 8000 characters for a tag
+            run.log_text(json.dumps(study.warm_start), WARM_START)
         log_inputs(job, run, split_record(job.folds))
-        run.log_dataset(plan.objective.task.held_out(job.data)[0], "search")
+        run.log_dataset(job.plan.objective.task.held_out(job.data)[0], "search")
     return run
 
 
@@ -378,10 +388,12 @@ def _earlier_studies(job: Job) -> tuple[str, ...]:
     known = [r for r in job.tracker.find(tags) if r.tags["objective"] in job.plan.objectives]
     # What a population's trial scored is not of the values that its study has.
     known = [record for record in known if record.tags["pruner"] not in POPULATION]
-    found = [r for r in known if r.tags.get("goals") == goals_text(job.plan)]
+    kept = study_names(settings.study_storage())  # a sweep that was killed early has none
+    known = [record for record in known if record.tags.get("goals") == goals_text(job.plan)]
+    found = tuple(record.tags["study"] for record in known if record.tags["study"] in kept)
     if not found:
         raise ConfigError(
             "a warm start needs an earlier sweep of the same objective, space, data, split and "
             f"goals, but {job.plan.experiment.task!r} has none. Leave --warm-start out."
         )
-    return tuple(record.tags["study"] for record in found)
+    return found

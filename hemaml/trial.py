@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 
-from hemaml.core.errors import ConfigError, StoreError
+from hemaml.core.errors import ConfigError, HemamlError, StoreError
 from hemaml.core.experiment import OBJECTIVE, SEED
 from hemaml.core.identity import trial_key
 from hemaml.core.search import Assigned, Outcome, Report
@@ -46,25 +46,34 @@ def run_trial(job: Job, assigned: Assigned, report: Report) -> Outcome:
     num_params = job.plan.objective.size(params)
     run = _reopen(job, mine) if mine else _start(job, assigned, folds, seed, key)
     besides = {name: searched[name] for name in (OBJECTIVE, SEED) if name in searched}
-    run.log_params(params.model_dump(mode="json", by_alias=True) | besides)
     limit = job.plan.experiment.sweep.max_params
     excess = None if limit is None else num_params - limit
-    if excess is not None and excess > 0:
-        reason = f"{num_params} parameters, {excess} above `max_params: {limit}`"
-        run.log_metrics({"params_total": num_params})
-        return _end(run, Outcome("over_budget", run_id=run.id, key=key, reason=reason), excess)
-    if (twin := _finished_twin(job, key)) is not None and not job.is_population:
-        return replace(_take_over(job, run, twin, key), excess=excess)
     try:
-        training = Training(job, assigned, folds, seed, run, report, resumed=mine is not None)
-        outcome = training.run(key, num_params)
-    except BaseException:  # Ctrl-C, or a fault that ends the sweep: to be continued
+        _log_datasets(run, folds)
+        run.log_params(params.model_dump(mode="json", by_alias=True) | besides)
+        if excess is not None and excess > 0:
+            run.log_metrics({"params_total": num_params})
+            reason = f"{num_params} parameters, {excess} above `max_params: {limit}`"
+            outcome = Outcome("over_budget", run_id=run.id, key=key, reason=reason)
+        elif not job.is_population and (twin := _finished_twin(job, key)):
+            outcome = _take_over(job, run, twin, key)
+        else:
+            training = Training(job, assigned, folds, seed, run, report, resumed=mine is not None)
+            outcome = training.run(key, num_params)
+    except BaseException as error:  # Ctrl-C, or a fault that ends the sweep: to be continued
         with suppress(StoreError):
-            _end(run, Outcome("interrupted", reason="its process was told to end"), excess)
+            _end(run, Outcome("interrupted", reason=reason_of(error)), excess)
         raise
     outcome = _end(run, outcome, excess)
-    shutil.rmtree(training.folder, ignore_errors=True)  # last: until then it may be needed
+    shutil.rmtree(job.scratch / run.id, ignore_errors=True)  # last: until then it may be needed
     return outcome
+
+
+def reason_of(error: BaseException) -> str:
+    """Why an error has ended a run, for its record; words that are not ours may have a password."""
+    if isinstance(error, HemamlError):
+        return str(error)[:1000]
+    return type(error).__name__ if isinstance(error, Exception) else "its process was told to end"
 
 
 def key_of(job: Job, assigned: Assigned) -> str:
@@ -118,6 +127,8 @@ def _run_of(job: Job, assigned: Assigned, key: str) -> Record | None:
 
 def _finished_twin(job: Job, key: str) -> Record | None:
     tags = {"trial_key": key, "outcome": "finished"}
+    if job.keep_model:
+        tags |= {KEPT: "true", "kind": job.kind}
     return next(
         (
             record
@@ -125,7 +136,6 @@ def _finished_twin(job: Job, key: str) -> Record | None:
             if not record.tags.get("reused_from")
             and (record.tags["kind"] != "trial" or CHANGES not in record.tags)
             and all(math.isfinite(record.metrics.get(g.metric, math.nan)) for g in job.plan.goals)
-            and (not job.keep_model or (KEPT in record.tags and record.tags["kind"] == job.kind))
         ),
         None,
     )
@@ -161,12 +171,14 @@ def _start(job: Job, assigned: Assigned, folds: Sequence[Fold], seed: int, key: 
         **job.tags,
     }
     name = f"{experiment.name}-{job.kind}-{assigned.number:04d}"
-    run = job.tracker.start(name, {k: v for k, v in tags.items() if v != ""}, job.parent)
+    return job.tracker.start(name, {k: v for k, v in tags.items() if v != ""}, job.parent)
+
+
+def _log_datasets(run: Run, folds: Sequence[Fold]) -> None:
     for index, fold in enumerate(folds):
         suffix = f"-{index}" if len(folds) > 1 else ""
         run.log_dataset(fold.train, f"train{suffix}")
         run.log_dataset(fold.val, f"validation{suffix}")
-    return run
 
 
 def _colour(number: int) -> str:
@@ -186,14 +198,12 @@ def _recorded(job: Job, record: Record, key: str) -> Outcome:
 
 
 def _take_over(job: Job, run: Run, twin: Record, key: str) -> Outcome:
-    """Ends a run with the result of an equal trial, and says whose it is."""
+    """Gives a run the result of an equal trial, and says whose it is."""
     summary = {name: value for name, value in twin.metrics.items() if not is_curve(name)}
     run.log_metrics(summary)
     run.set_tags({"reused_from": twin.id})
-    outcome = Outcome(
-        "finished", goal_values(job.plan, summary), run_id=run.id, key=key, reused_from=twin.id
-    )
-    return _end(run, outcome, None)
+    values = goal_values(job.plan, summary)
+    return Outcome("finished", values, run_id=run.id, key=key, reused_from=twin.id)
 
 
 def _end(run: Run, outcome: Outcome, excess: int | None) -> Outcome:

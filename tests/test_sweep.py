@@ -149,6 +149,19 @@ def test_each_way_to_fail_has_its_own_record_and_spares_the_rest(stub, mode, end
     assert agree(result.id)
 
 
+def test_an_error_of_the_users_is_told_without_a_traceback(stub, monkeypatch, caplog):
+    def fit(params, fold, context):
+        raise ConfigError("weights must be there, but they are not. Get them.")
+        yield
+
+    monkeypatch.setattr(stub, "objective", replace(stub.objective, fit=fit))
+    result = hemaml.run(plan())
+    told = "weights must be there, but they are not. Get them."
+    assert (result.ending, result.reason) == ("failed", told)
+    assert not tracker().has_artifact(result.run_id, "traceback.txt")
+    assert not [record for record in caplog.records if record.exc_info]
+
+
 def test_a_sweep_without_a_winner_says_so(stub):
     result = hemaml.sweep(plan(mode="nan", trials=2))
     assert result.best is None and not result.confirmed

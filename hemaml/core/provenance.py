@@ -5,6 +5,7 @@ import os
 import platform
 import socket
 import subprocess
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -71,7 +72,7 @@ def this_user() -> str:
 
 
 def this_process() -> str:
-    """Names this process among all of all time: host, number and moment of birth."""
+    """Names this process among all of its host: host, number and birth, in seconds after boot."""
     return _process(os.getpid())
 
 
@@ -87,8 +88,10 @@ def is_gone(process: str) -> bool:
 def _process(number: int) -> str:
     import psutil
 
-    try:
-        born = psutil.Process(number).create_time()
-    except psutil.NoSuchProcess:
-        born = 0.0
-    return f"{socket.gethostname()} {number} {born:.1f}"
+    born = 0.0
+    with suppress(psutil.NoSuchProcess):
+        process = psutil.Process(number)
+        if process.status() != psutil.STATUS_ZOMBIE:  # killed, and its parent has not looked yet
+            # The moment itself would move whenever the system's clock is set.
+            born = process.create_time() - psutil.boot_time()
+    return f"{socket.gethostname()} {number} {born:.2f}"
