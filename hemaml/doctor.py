@@ -17,15 +17,14 @@ from hemaml.overview import refresh
 from hemaml.record import (
     abandoned,
     end_abandoned,
-    exclusive,
     find_sweep,
-    is_elsewhere,
     left_running,
     open_job,
     stored_plan,
     sweep_records,
     trackers,
 )
+from hemaml.resuming import exclusive, is_elsewhere
 from hemaml.sweep import study_of
 from hemaml.tracking.mlflow_run import without_secret
 from hemaml.trail import ACTIONS, settle

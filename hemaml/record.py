@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 import yaml
-from filelock import AcquireReturnProxy, FileLock, Timeout
+from filelock import FileLock
 
 from hemaml.core import settings
 from hemaml.core.documents import canonical_json, parse_yaml
@@ -115,17 +115,6 @@ def _paper_tags(job: Job) -> dict[str, object]:
     return {f"paper.{g.metric}": paper[g.metric] for g in job.plan.goals if g.metric in paper}
 
 
-def check_same_data(job: Job, record: Record) -> None:
-    """Raises `ConfigError` where a sweep's data or its split is not what its record says."""
-    now = run_tags(job)
-    for name in ("data_digest", "held_out_digest", "split_digest"):
-        if record.tags[name] != now[name]:
-            raise ConfigError(
-                f"a sweep goes on with the data it began on, but its {name} was "
-                f"{record.tags[name]} and is {now[name]}. Restore the data, or start a new sweep."
-            )
-
-
 def log_pictures(run: Run, drawn: Sequence[Picture], folder: str) -> None:
     """Stores pictures as artifacts: `<folder>/<name>.png` and `.html`."""
     for picture in drawn:
@@ -178,34 +167,6 @@ def lock(name: str) -> FileLock:
             "Start in another one."
         ) from error
     return FileLock(folder / f"{name}.lock")
-
-
-def exclusive(job: Job) -> "AcquireReturnProxy[FileLock]":
-    """The lock of a sweep, which is refused where another process of this folder holds it."""
-    try:
-        return lock(job.sweep).acquire(blocking=False)
-    except Timeout as error:
-        raise ConfigError(
-            f"a sweep is run by one process, but {job.sweep} is being run by another. "
-            "Wait for it, or end it first."
-        ) from error
-
-
-def is_elsewhere(record: Record) -> bool:
-    """Whether another process runs a top-level run, as far as can be known from here."""
-    process = record.tags.get("process", this_process())
-    return record.status == "RUNNING" and process != this_process() and not is_gone(process)
-
-
-def check_not_elsewhere(record: Record) -> None:
-    """Raises `ConfigError` where another process runs a sweep, from whatever folder or machine."""
-    if is_elsewhere(record):
-        sweep_id, process = record.tags["sweep"], record.tags["process"]
-        raise ConfigError(
-            f"a sweep is run by one process, but {sweep_id} is being run by {process!r} (host, "
-            "number, birth). Wait for it, or end it; where that machine is gone, "
-            f"`hemaml doctor --sweep {sweep_id} --repair` first."
-        )
 
 
 def left_running(tracker: Tracker, parent: str, sweep_id: str = "") -> list[Record]:
@@ -286,22 +247,6 @@ def find_sweep(sweep_id: str) -> Record:
         if record.tags["sweep"] == sweep_id:
             return record
     raise UnknownName("sweep", sweep_id, [record.tags["sweep"] for record in records])
-
-
-def unfinished_sweep(task: str, experiment: str) -> Record:
-    """The latest sweep of an experiment that has not finished. Raises `ConfigError`.
-
-    One that another process runs is found only where there is no other.
-    """
-    for record in sorted(reversed(sweep_records()), key=is_elsewhere):
-        of_task = record.tags["objective"].startswith(f"{task}.")
-        named = of_task and record.tags["experiment"] == experiment
-        if named and record.tags.get("outcome") != "finished":
-            return record
-    raise ConfigError(
-        f"`resume` needs a sweep that has not finished, but {experiment!r} has none. "
-        "Start one without --resume, or name a finished one by its id to add trials."
-    )
 
 
 def stored_plan(record: Record) -> Plan:

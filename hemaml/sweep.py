@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING
 
 from hemaml.conclude import conclude, confirm, record_the_killed, winner_of
 from hemaml.core import settings
-from hemaml.core.documents import override
 from hemaml.core.errors import ConfigError
-from hemaml.core.experiment import Plan, plan_from, plan_of
+from hemaml.core.experiment import Plan, plan_of
 from hemaml.core.notify import notify
 from hemaml.core.provenance import this_process
 from hemaml.core.search import Change, Event, Study, Watch
@@ -35,10 +34,7 @@ from hemaml.metrics import mean_and_deviation, summary
 from hemaml.notes import sweep_note
 from hemaml.overview import described, refresh, sweep_pages
 from hemaml.record import (
-    check_not_elsewhere,
-    check_same_data,
     ended_on_error,
-    exclusive,
     find_sweep,
     goals_text,
     log_inputs,
@@ -46,11 +42,16 @@ from hemaml.record import (
     open_job,
     reconcile,
     run_tags,
-    stored_plan,
-    unfinished_sweep,
 )
 from hemaml.registering import forget_winner, log_winner, unregistered
 from hemaml.report import push_report, study_pictures
+from hemaml.resuming import (
+    changed_plan,
+    check_not_elsewhere,
+    check_same_data,
+    exclusive,
+    unfinished_sweep,
+)
 from hemaml.tracking.mlflow_tracker import MlflowTracker
 from hemaml.tracking.views import trials_view, ui_address
 from hemaml.trial import run_trial
@@ -153,7 +154,8 @@ def resume(
 
     Raises:
         UnknownName: No such sweep.
-        ConfigError: Another process runs it, or an override leaves the section.
+        ConfigError: Another process runs it, or an override leaves the section or changes what
+            its trials were compared by.
     """
     return reopen_sweep(sweep_id, overrides=overrides).search(watch)
 
@@ -287,24 +289,7 @@ def reopen_sweep(
     else:
         assert experiment is not None
         record = unfinished_sweep(experiment.resolve().parent.name, experiment.stem)
-    plan = stored_plan(record)
-    assert plan.space is not None
-    document = plan.experiment.document()
-    for assignment in overrides:
-        if not assignment.startswith("sweep."):
-            raise ConfigError(
-                "a resumed sweep keeps its question: only `sweep.*` may be set, "
-                f"but got {assignment!r}."
-            )
-        document = override(document, assignment)
-    job = open_job(
-        plan_from(document, plan.space.model_dump(mode="json")), sweep_id=record.tags["sweep"]
-    )
-    if (asked := goals_text(job.plan)) != record.tags["goals"]:
-        raise ConfigError(
-            f"a resumed sweep keeps its goals, {record.tags['goals']}, but got {asked}. Begin a "
-            "new sweep for others; --warm-start lets it learn from this one where they are equal."
-        )
+    job = open_job(changed_plan(record, overrides), sweep_id=record.tags["sweep"])
     check_same_data(job, record)
     _check_cluster(job)
     open_storage(settings.study_storage())  # before the record is touched, as well

@@ -187,3 +187,14 @@ def test_a_kept_model_is_found_among_any_number_of_runs_that_kept_none(stub):
     hemaml.run(plan())
     hemaml.run(plan())
     assert len(stub.trained) == 2
+
+
+def test_a_resume_may_raise_the_limit_of_parameters_but_not_lower_it(stub):
+    """The best trial so far may be larger than a lower one."""
+    result = hemaml.sweep(plan(max_params=60))
+    for limit in (59, 45):
+        with pytest.raises(ConfigError, match=rf"which was 60, but got {limit}: .* new sweep"):
+            hemaml.resume(result.id, overrides=[f"sweep.max_params={limit}"])
+    hemaml.resume(result.id, overrides=["sweep.max_params=80"])
+    with pytest.raises(ConfigError, match="which was 80, but got 60"):
+        hemaml.resume(result.id, overrides=["sweep.max_params=60"])

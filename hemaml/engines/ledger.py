@@ -8,19 +8,28 @@ search starts was interrupted, and is taken up again under its own number.
 import math
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import TypeVar
 
 import optuna
+from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from hemaml.core.errors import StoreError
 from hemaml.core.search import Assigned, Ending, Event, Outcome, Study, Watch
 from hemaml.core.space import Space
 from hemaml.core.sweep import Sweep
 from hemaml.core.types import Point
-from hemaml.engines.optuna_study import open_study, own_trials
+from hemaml.engines.optuna_study import (
+    closing,
+    open_storage,
+    open_study,
+    own_trials,
+    storage_errors,
+)
 from hemaml.engines.outages import awaited
 from hemaml.engines.workers import Died
 
@@ -28,6 +37,11 @@ optuna.logging.set_verbosity(optuna.logging.ERROR)  # each trial is told by `wat
 
 MAX_DEATHS = 2
 """Workers a trial may kill before it is recorded as failed."""
+MAX_DEATHS_HERE = 3
+"""The same of processes without a worker, which others may kill as well: a batch system, a cut."""
+BEGUN = "begun_at"
+"""User attribute of a trial without a worker: its last step as it began, and how often it did so
+there without a word of its end."""
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 STATES = {
     "finished": TrialState.COMPLETE,
@@ -37,20 +51,30 @@ STATES = {
 Result = TypeVar("Result")
 
 
+@contextmanager
+def opened(space: Space, sweep: Sweep, study: Study, watch: Watch) -> Iterator["Ledger"]:
+    """The ledger of a search, whose connections to the study's storage end with it."""
+    location = study.storage
+    with closing(awaited(location, lambda: open_storage(location, keep=True))) as storage:
+        yield Ledger(space, sweep, study, watch, storage)
+
+
 class Ledger:
-    """The state of one call of `search`; call `open` first. Trials go by their numbers.
+    """The state of one call of `search`; made by `opened`. Trials go by their numbers.
 
     Raises:
         StoreError: The study's storage cannot be used; of every method.
         ConfigError: A study to start from does not exist.
     """
 
-    def __init__(self, space: Space, sweep: Sweep, study: Study, watch: Watch) -> None:
+    def __init__(
+        self, space: Space, sweep: Sweep, study: Study, watch: Watch, storage: BaseStorage
+    ) -> None:
         self.space = space
         self.sweep = sweep
         self.watch = watch
-        self.storage = study.storage
-        self.study = self._awaited(lambda: open_study(space, sweep, study))
+        self.location = study.storage
+        self.study = self._awaited(lambda: open_study(storage, space, sweep, study))
         self.interrupted = self._running()
         self.num_queued = len(self._in(TrialState.WAITING))
         ended_before = self._in(*ENDED)
@@ -127,6 +151,31 @@ class Ledger:
         ending: Ending = "out_of_memory" if death.out_of_memory else "failed"
         self.tell(number, Outcome(ending, reason=reason))
 
+    def begin_here(self, number: int) -> bool:
+        """Notes that no worker is between a trial and this process.
+
+        Returns:
+            Whether it may begin. One at which process after process has died, none further than
+            the first, is ended: it would be the first that the next process takes up.
+        """
+        stored = self._awaited(lambda: self.study._storage.get_trial(self.open[number]._trial_id))
+        step, deaths = stored.user_attrs.get(BEGUN, (None, 0))
+        if step != stored.last_step:
+            deaths = 0
+        if deaths == MAX_DEATHS_HERE:
+            reason = f"its process died {deaths} times, and it came no further in between"
+            self.tell(number, Outcome("failed", reason=reason))
+            return False
+        begun = (stored.last_step, deaths + 1)
+        self._awaited(lambda: self.open[number].set_user_attr(BEGUN, begun))
+        return True
+
+    def leave(self) -> None:
+        """Notes that the process ends in order, whatever trials are open."""
+        with suppress(StoreError), storage_errors(self.location):  # the fault itself, often
+            for trial in self.open.values():
+                trial.set_user_attr(BEGUN, (None, 0))
+
     def again(self, number: int) -> None:
         """Puts a trial first in the queue."""
         self.interrupted.insert(0, self.open.pop(number))
@@ -187,7 +236,7 @@ class Ledger:
     def _awaited(
         self, call: Callable[[], Result], again: Callable[[], Result] | None = None
     ) -> Result:
-        return awaited(self.storage, call, again)
+        return awaited(self.location, call, again)
 
 
 class _SinceBest:

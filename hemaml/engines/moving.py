@@ -1,15 +1,14 @@
 """Studies counted, and taken from one storage to another."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
-from optuna.storages import BaseStorage, RDBStorage
+from optuna.storages import BaseStorage
 from optuna.study._frozen import FrozenStudy
 from optuna.trial import FrozenTrial
 
 from hemaml.core.errors import ConfigError
-from hemaml.engines.optuna_study import open_storage, storage_errors
+from hemaml.engines.optuna_study import closing, open_storage, storage_errors
 
 
 def num_studies(location: str) -> dict[str, int]:
@@ -37,24 +36,12 @@ def copy_studies(source: str, target: str) -> None:
         ConfigError: The target has another study of the same name. Those before it were copied.
         StoreError: A storage does not work.
     """
-    with storage_errors(target), _kept_open(target) as writing:
+    with storage_errors(target), closing(open_storage(target, keep=True)) as writing:
         reading = open_storage(source)
         known = {study.study_name: study for study in writing.get_all_studies()}
         for study in reading.get_all_studies():
             trials = reading.get_all_trials(study._study_id, deepcopy=False)
             _copy(study, trials, writing, known.get(study.study_name))
-
-
-@contextmanager
-def _kept_open(location: str) -> Iterator[BaseStorage]:
-    """A storage whose connections are kept for the next call, and closed at the end."""
-    storage = open_storage(location, keep=True)
-    try:
-        yield storage
-    finally:
-        if isinstance(storage, RDBStorage):
-            storage.remove_session()
-            storage.engine.dispose()
 
 
 def _copy(

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from hemaml.core.search import Evaluate, Outcome, Stopped, Study, Watch
+from hemaml.core.search import Assigned, Evaluate, Outcome, Stopped, Study, Watch
 from hemaml.core.space import Space
 from hemaml.core.sweep import Sweep
 from hemaml.core.task import Direction
 from hemaml.core.types import Point
-from hemaml.engines.ledger import Ledger
+from hemaml.engines.ledger import Ledger, opened
 from hemaml.engines.optuna_study import open_storage, own_trials
 from hemaml.engines.outages import awaited
 from hemaml.engines.workers import Died, Refused, Reported, Worker, ready
@@ -29,22 +29,32 @@ def search(evaluate: Evaluate, space: Space, sweep: Sweep, study: Study, watch: 
         StoreError: The study's storage or the tracking store cannot be used.
         ConfigError: A study to start from does not exist.
     """
-    ledger = Ledger(space, sweep, study, watch)
-    if sweep.workers == 1:
-        _run_here(evaluate, ledger)
-    else:
-        _Crew(evaluate, ledger, sweep.workers).run()
+    with opened(space, sweep, study, watch) as ledger:
+        if sweep.workers == 1:
+            _run_here(evaluate, ledger)
+        else:
+            _Crew(evaluate, ledger, sweep.workers).run()
 
 
 def _run_here(evaluate: Evaluate, ledger: Ledger) -> None:
-    while (assigned := ledger.next()) is not None:
+    try:
+        while (assigned := ledger.next()) is not None:
+            if ledger.begin_here(assigned.number):
+                _evaluate_here(evaluate, assigned, ledger)
+    except BaseException:
+        ledger.leave()
+        raise
 
-        def report(step: int, value: float, number: int = assigned.number) -> None:
-            ledger.report(number, step, value)
-            if ledger.prunes(number):
-                raise Stopped
 
-        ledger.tell(assigned.number, evaluate(assigned, report))
+def _evaluate_here(evaluate: Evaluate, assigned: Assigned, ledger: Ledger) -> None:
+    number = assigned.number
+
+    def report(step: int, value: float) -> None:
+        ledger.report(number, step, value)
+        if ledger.prunes(number):
+            raise Stopped
+
+    ledger.tell(number, evaluate(assigned, report))
 
 
 class _Crew:

@@ -1,7 +1,7 @@
 """An Optuna study as a sweep asks for it: where it lives, how it samples, what it begins with."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from json import JSONDecodeError
@@ -10,15 +10,18 @@ from typing import Any
 
 import optuna
 from optuna.samplers import BaseSampler
+from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
+from hemaml.core.documents import canonical_json
 from hemaml.core.errors import ConfigError, StoreError
 from hemaml.core.search import Study
 from hemaml.core.seeding import derive_seed
 from hemaml.core.space import Space
 from hemaml.core.sweep import Sweep
+from hemaml.core.types import Point
 from hemaml.engines.journal import open_journal
 
 TABLE_TRIES, TABLE_PAUSE_S = 20, 0.5
@@ -27,13 +30,11 @@ WARM = "warm_start"
 LENT = "lent"
 """User attribute: which trial of which study it was."""
 READY = "ready"
-"""User attribute of a study that has its first points and all that was lent to it."""
+"""User attribute of a study that has all that was lent to it."""
 
 
-def open_study(space: Space, sweep: Sweep, study: Study) -> optuna.Study:
-    """The study of this name, created with its first points where there is none."""
-    storage = open_storage(study.storage, keep=True)
-    names = optuna.get_all_study_names(storage)
+def open_study(storage: BaseStorage, space: Space, sweep: Sweep, study: Study) -> optuna.Study:
+    """The study of this name, created where there is none; points that the sweep names wait."""
     opened = optuna.create_study(
         storage=storage,
         study_name=study.name,
@@ -43,36 +44,56 @@ def open_study(space: Space, sweep: Sweep, study: Study) -> optuna.Study:
     )
     # A sampler seeded alike would suggest after a resume what it suggested at the start.
     opened.sampler = sampler_of(sweep, derive_seed(study.seed, "sampler", len(opened.trials)))
-    if READY in opened.user_attrs:
-        return opened
-    lent_before = {trial.user_attrs.get(LENT) for trial in opened.trials}
-    for name in study.warm_start:
-        if name not in names:
+    points = [space.coerce(point) for point in sweep.first]
+    if sweep.sampler == "grid":
+        points += space.grid(seed=study.seed)
+    _enqueue(opened, points)
+    if READY not in opened.user_attrs:
+        _borrow(opened, storage, study.warm_start)
+        opened.set_user_attr(READY, True)  # last: a process killed before it is made up for
+    return opened
+
+
+def _enqueue(study: optuna.Study, points: Sequence[Point]) -> None:
+    """Lets points wait that no trial of the study's own has had; a lent one does not compete.
+
+    Optuna's `skip_if_exists` looks at lent trials too, and takes large numbers for equal.
+    """
+    had = {
+        canonical_json(point)
+        for trial in own_trials(study)
+        for point in (trial.system_attrs.get("fixed_params", {}), trial.params)
+    }
+    for point in points:
+        if (text := canonical_json(point)) not in had:
+            had.add(text)
+            study.enqueue_trial(point)
+
+
+def _borrow(study: optuna.Study, storage: BaseStorage, names: Sequence[str]) -> None:
+    """Takes over the trials of earlier studies, each once."""
+    known = optuna.get_all_study_names(storage)
+    lent_before = {trial.user_attrs.get(LENT) for trial in study.trials}
+    for name in names:
+        if name not in known:
             raise ConfigError(f"a warm start needs an earlier study, but {name!r} does not exist.")
         lent = optuna.load_study(study_name=name, storage=storage)
         for trial in own_trials(lent, TrialState.COMPLETE, TrialState.PRUNED):
             if f"{name}#{trial.number}" not in lent_before:
-                opened.add_trial(_lend(trial, name))
-    for point in sweep.first:
-        opened.enqueue_trial(space.coerce(point), skip_if_exists=True)
-    if sweep.sampler == "grid":
-        for point in space.grid(seed=study.seed):
-            opened.enqueue_trial(point, skip_if_exists=True)
-    opened.set_user_attr(READY, True)  # last: a process killed before it is made up for
-    return opened
+                study.add_trial(_lend(trial, name))
 
 
-def open_storage(location: str, *, keep: bool = False) -> optuna.storages.BaseStorage:
+def open_storage(location: str, *, keep: bool = False) -> BaseStorage:
     """An RDB for a URL, else a journal file, which is right for the processes of one machine.
 
     Args:
         location: A URL or a path.
-        keep: Whether connections to a server are kept for the next call.
+        keep: Whether connections to a server are kept for the next call; see `closing`.
     """
     if "://" in location:
         # Without a look at a kept connection before its use, each that a restart broke would fail.
         pool = {"pool_pre_ping": True} if keep else {"poolclass": NullPool}
-        connect = partial(optuna.storages.RDBStorage, location, engine_kwargs=pool)
+        connect = partial(RDBStorage, location, engine_kwargs=pool)
         try:
             for _ in range(TABLE_TRIES):
                 # Of several that meet a database without tables one makes them, others are refused.
@@ -98,6 +119,17 @@ def open_storage(location: str, *, keep: bool = False) -> optuna.storages.BaseSt
             ) from error
     with storage_errors(location):
         return open_journal(Path(location))
+
+
+@contextmanager
+def closing(storage: BaseStorage) -> Iterator[BaseStorage]:
+    """Closes the connections that a storage has kept, at the end."""
+    try:
+        yield storage
+    finally:
+        if isinstance(storage, RDBStorage):
+            storage.remove_session()
+            storage.engine.dispose()
 
 
 def own_trials(study: optuna.Study, *states: TrialState) -> list[FrozenTrial]:

@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 
 import ray
 from ray._private import ray_constants
+from ray._private import worker as ray_worker
+from ray._private.authentication.authentication_utils import is_token_auth_enabled
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -51,8 +53,10 @@ def connected(sweep: Sweep) -> Iterator[Nodes]:
 
     Raises:
         StoreError: No cluster answers at the address.
+        ConfigError: The caller's connection is to another one, or whoever reaches it may use it.
     """
     if ray.is_initialized():
+        _check_connection(sweep.address)
         yield alive_nodes()
         return
     if sweep.address is None:
@@ -106,7 +110,7 @@ def join(address: str) -> None:
         ) from error
     try:
         _check_token(alive_nodes())
-    except ConfigError:
+    except BaseException:
         ray.shutdown()
         raise
 
@@ -137,16 +141,37 @@ def _advice(address: str) -> str:
     )
 
 
-def _check_token(nodes: Nodes) -> None:
-    """Whoever reaches Ray's ports can run code as us: on a network it must ask for a token."""
-    names = {node["NodeManagerAddress"] for node in nodes}
-    if names <= LOOPBACK or os.environ.get("RAY_AUTH_MODE", "").lower() == "token":
+def _check_connection(address: str | None) -> None:
+    """Raises `ConfigError` where the process is connected to another cluster than is asked for.
+
+    A client's `ray://` address is believed: it says nothing of the cluster's own.
+    """
+    if address in (None, "auto") or address.startswith("ray://"):
         return
-    raise ConfigError(
-        "a Ray cluster that other machines can reach must ask for a token, but the one at "
-        f"{', '.join(sorted(names))} does not. Run `ray get-auth-token --generate`, copy "
-        "~/.ray/auth_token to each node, and start Ray there with RAY_AUTH_MODE=token."
-    )
+    host, _, port = address.rpartition(":")
+    if host in LOOPBACK:
+        host = alive_nodes()[0]["NodeManagerAddress"]  # as Ray itself takes it
+    if f"{host}:{port}" != (here := ray.get_runtime_context().gcs_address):
+        raise ConfigError(
+            f"`address` must be that of the cluster in use, {here}, where this process has called "
+            f"`ray.init`, but got {address!r}. Leave it out, or call `ray.shutdown()` before."
+        )
+
+
+def _check_token(nodes: Nodes) -> None:
+    """Whoever reaches Ray's ports can run code as us: on a network it must ask for a token.
+
+    What this process would send says nothing: a cluster that asks for none takes a token as well.
+    """
+    if {node["NodeManagerAddress"] for node in nodes} <= LOOPBACK:
+        return
+    answers = on_each_node(is_token_auth_enabled)
+    if unsafe := [name for name, asks in answers if asks is not True]:
+        raise ConfigError(
+            "a Ray cluster that other machines can reach must ask for a token, but "
+            f"{', '.join(unsafe)} did not say so. Run `ray get-auth-token --generate`, copy "
+            "~/.ray/auth_token to each node, and start Ray there with RAY_AUTH_MODE=token."
+        )
 
 
 def machines(nodes: Nodes) -> set[tuple[str, str]]:
@@ -258,8 +283,14 @@ def _even(counts: list[int], num_workers: int) -> int:
 
 
 def store_environment() -> Mapping[str, str]:
-    """The driver's variables that its stores ask for: addresses and credentials of MLflow."""
-    return {name: value for name, value in os.environ.items() if name.startswith("MLFLOW_")}
+    """The driver's variables that its stores ask for: addresses and credentials of MLflow.
+
+    Of a Ray that this process has started hemaml's own as well: its workers have those of that
+    moment. Elsewhere folders may be others on purpose.
+    """
+    node = ray_worker._global_node
+    names = ("MLFLOW_", "HEMAML_") if node is not None and node.is_head() else ("MLFLOW_",)
+    return {name: value for name, value in os.environ.items() if name.startswith(names)}
 
 
 def _first_line(error: Exception) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 
 import ray
 from ray import cloudpickle, tune
-from ray.exceptions import OutOfMemoryError, RayError
+from ray.exceptions import OutOfMemoryError, RayError, RayTaskError
 from ray.tune import Callback
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
@@ -26,7 +26,7 @@ from hemaml.core.errors import ConfigError, StoreError
 from hemaml.core.search import Assigned, Evaluate, Outcome, Stopped, Study, Watch
 from hemaml.core.space import Space
 from hemaml.core.sweep import Sweep
-from hemaml.engines.ledger import Ledger
+from hemaml.engines.ledger import Ledger, opened
 from hemaml.engines.ray_cluster import (
     Nodes,
     Share,
@@ -58,12 +58,17 @@ def search(evaluate: Evaluate, space: Space, sweep: Sweep, study: Study, watch: 
         StoreError: The study's storage, the tracking store or the cluster cannot be used.
         ConfigError: A study to start from does not exist, or no node has a trial's resources.
     """
-    ledger = Ledger(space, sweep, study, watch)
-    if ledger.at_end:
-        return
+    with opened(space, sweep, study, watch) as ledger:
+        if not ledger.at_end:
+            _run(evaluate, ledger, scheduler_of(sweep, space, study))
+
+
+def _run(evaluate: Evaluate, ledger: Ledger, scheduler: TrialScheduler) -> None:
+    sweep = ledger.sweep
     with connected(sweep) as nodes, _scratch(sweep) as folder:
         _check_population(sweep, nodes)
         desk = _Desk(ledger, share_of(sweep, nodes))
+        winding = _Winding(desk, scheduler)
         trainable = tune.with_parameters(
             RayTrial, evaluate=evaluate, environment=store_environment()
         )
@@ -71,7 +76,7 @@ def search(evaluate: Evaluate, space: Space, sweep: Sweep, study: Study, watch: 
             tune.run(
                 tune.with_resources(trainable, _placement),
                 search_alg=_Asking(desk),
-                scheduler=_Winding(desk, scheduler_of(sweep, space, study)),
+                scheduler=winding,
                 callbacks=[_Watching(desk)],
                 num_samples=-1,
                 reuse_actors=True,
@@ -83,6 +88,7 @@ def search(evaluate: Evaluate, space: Space, sweep: Sweep, study: Study, watch: 
             )
         finally:
             desk.end_workers()
+            winding.give_back()
 
 
 def _check_population(sweep: Sweep, nodes: Nodes) -> None:
@@ -231,8 +237,15 @@ class _Winding(TrialScheduler):  # type: ignore[misc]
         self.desk = desk
         self.scheduler = scheduler
         self.reported: dict[str, dict[str, Any]] = {}
+        self.controller: Any = None
+
+    def give_back(self) -> None:
+        """Gives back what is reserved for trials, which Tune leaves so after a Ctrl-C."""
+        if self.controller is not None:
+            self.controller._tune_controller._actor_manager.cleanup()
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
+        self.controller = tune_controller
         self.scheduler.on_trial_add(tune_controller, trial)
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
@@ -300,6 +313,8 @@ def _cause(trial: Trial) -> Exception | None:
 
 def _told(error: Exception | None) -> str:
     """The line of an error that tells most: of one that comes with a traceback, the last."""
+    if isinstance(error, RayTaskError):
+        return f"{type(error.cause).__name__}: {error.cause}"
     lines = [line.strip() for line in str(error or "no cause is known").splitlines()]
     lines = [line for line in lines if line]
     return lines[-1 if any("Traceback" in line for line in lines) else 0]

@@ -10,12 +10,13 @@ import multiprocessing as mp
 import os
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
-from hemaml.core.errors import HemamlError, StoreError
+from hemaml.core.errors import ConfigError, HemamlError, OutOfMemory, TrialError
 from hemaml.core.search import Assigned, Evaluate, Outcome, Stopped
 
 VMSTAT = Path("/proc/vmstat")
@@ -70,9 +71,8 @@ class Worker:
         self.assigned: Assigned | None = None
         self._memory_kills = memory_kills()
         self._pipe, theirs = context.Pipe()
-        self._process = context.Process(
-            target=_work, args=(theirs, evaluate, slot, num_workers), daemon=True
-        )
+        arguments = (dict(os.environ), theirs, evaluate, slot, num_workers)
+        self._process = context.Process(target=_work, args=arguments, daemon=True)
         self._process.start()
         theirs.close()
 
@@ -110,9 +110,9 @@ class Worker:
 
     def stop(self) -> None:
         """Ends the process, whatever it does."""
-        self._pipe.close()
         self._process.kill()
         self._process.join()
+        self._pipe.close()  # last: a trial that reports meanwhile would take it for an error
 
 
 def ready(workers: Sequence[Worker]) -> Iterator[Worker]:
@@ -122,11 +122,18 @@ def ready(workers: Sequence[Worker]) -> Iterator[Worker]:
         yield by_pipe[pipe]  # type: ignore[index]
 
 
+def check_workers(num: int) -> None:
+    """Raises `ConfigError` where nobody would work."""
+    if num < 1:
+        raise ConfigError(f"`workers >= 1` must hold, but got {num}. Leave it out for one process.")
+
+
 def evaluate_all(evaluate: Evaluate, trials: Sequence[Assigned], num_workers: int) -> list[Outcome]:
     """Runs trials that need no search, in order of `trials`; none is stopped early.
 
     Raises:
-        StoreError: A worker died, or met an error that must end the whole.
+        TrialError: A worker died; `OutOfMemory` where the system killed it for its memory.
+        HemamlError: A trial met one that must end the whole, such as a `StoreError`.
     """
     num_workers = min(num_workers, len(trials))
     if num_workers <= 1:
@@ -151,9 +158,11 @@ def evaluate_all(evaluate: Evaluate, trials: Sequence[Assigned], num_workers: in
                     case Refused(error):
                         raise error
                     case Died() as death:
-                        raise StoreError(
+                        kind = OutOfMemory if death.out_of_memory else TrialError
+                        raise kind(
                             f"a worker must live until its work is done, but one died: {death}. "
-                            "Run it again: what is finished is taken over."
+                            "Run it again, with fewer workers where memory is short: what is "
+                            "finished is taken over."
                         )
     finally:
         for worker in workers:
@@ -174,7 +183,15 @@ def _go_on(step: int, value: float) -> None:
     """A report to nobody."""
 
 
-def _work(pipe: Connection, evaluate: Evaluate, slot: int, num_workers: int) -> None:
+def _work(
+    environment: Mapping[str, str],
+    pipe: Connection,
+    evaluate: Evaluate,
+    slot: int,
+    num_workers: int,
+) -> None:
+    os.environ.clear()  # else it would be that of the process's first search
+    os.environ.update(environment)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     _die_with_parent()
     _take_share(slot, num_workers)
@@ -191,6 +208,9 @@ def _work(pipe: Connection, evaluate: Evaluate, slot: int, num_workers: int) -> 
                 message: Message = evaluate(assigned, report)
             except HemamlError as error:
                 message = Refused(error)
+            except Exception as error:  # no trial's own: as if it had ended the process
+                traceback.print_exc()
+                message = Died(1, told=f"{type(error).__name__}: {error}")
             pipe.send(message)
 
 

@@ -291,6 +291,32 @@ def test_a_trial_that_kills_every_worker_fails_and_the_rest_goes_on(search, stud
     assert trials[1].ending == "failed" and "its worker died 2 times" in trials[1].reason
 
 
+def faulty(assigned, report):
+    if assigned.number == 1:
+        raise ValueError("a number that no trial knows")
+    return parabola(assigned, report)
+
+
+def test_an_error_that_is_nobodys_fails_its_trial_and_is_told(search, study):
+    run(search, faulty, study, workers=2, trials=2)
+    trials = searched(study)
+    assert [t.ending for t in trials] == ["finished", "failed"]
+    assert "last with ValueError: a number that no trial knows" in trials[1].reason
+
+
+def told_of_data(assigned, report):
+    return Outcome("finished", (1.0,), run_id=os.environ["HEMAML_DATA"])
+
+
+def test_workers_have_the_environment_of_their_own_search(search, tmp_path, monkeypatch):
+    """The fork server has that of the process's first search, a caller's Ray that of its start."""
+    for folder in ("a", "b"):
+        monkeypatch.setenv("HEMAML_DATA", folder)
+        study = Study(folder, str(tmp_path / "s.journal"), ("maximize",))
+        run(search, told_of_data, study, workers=2, trials=1)
+        assert {trial.run_id for trial in searched(study)} == {folder}
+
+
 def test_a_death_while_the_system_kills_for_memory_is_out_of_memory(
     search, study, tmp_path, monkeypatch
 ):

@@ -86,6 +86,22 @@ def test_a_trial_that_asks_for_more_than_a_node_has_is_refused(study):
         run(value, study, resources={"cpu": 64})
 
 
+def test_a_ctrl_c_gives_back_what_was_reserved_in_a_ray_of_the_callers_own(study):
+    """Else the next search of the process would wait for it for ever."""
+
+    def interrupted(event):
+        if event.kind == "ended":
+            raise KeyboardInterrupt
+
+    sweep = Sweep(trials=4, sampler="random", workers=2)
+    with pytest.raises(KeyboardInterrupt):
+        ray_engine.search(value, SPACE, sweep, study, interrupted)
+    late = time.monotonic() + LATE_S
+    while ray.available_resources().get("CPU") != ray.cluster_resources()["CPU"]:
+        assert time.monotonic() < late
+        time.sleep(0.1)
+
+
 PACKED = """
 import json, sys, time
 from pathlib import Path

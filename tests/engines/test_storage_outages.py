@@ -10,8 +10,7 @@ from hemaml.core.errors import ConfigError, StoreError
 from hemaml.core.search import Outcome, Study
 from hemaml.core.space import Space
 from hemaml.core.sweep import Sweep
-from hemaml.engines import outages
-from hemaml.engines.ledger import Ledger
+from hemaml.engines import ledger, outages
 from hemaml.engines.optuna_study import open_storage
 from hemaml.engines.outages import awaited
 
@@ -74,9 +73,10 @@ def test_a_trial_whose_answer_was_lost_is_asked_for_and_told_once(tmp_path, monk
             monkeypatch.setattr(optuna.Study, name, losing_its_first(getattr(optuna.Study, name)))
     space = Space.model_validate({"x": {"type": "float", "low": 0, "high": 1}})
     study = Study("s", f"sqlite:///{tmp_path / 's.db'}", ("maximize",))
-    ledger = Ledger(space, Sweep(trials=3, sampler="random"), study, lambda event: None)
-    while (assigned := ledger.next()) is not None:
-        ledger.tell(assigned.number, Outcome("finished", (assigned.point["x"],)))
+    sweep = Sweep(trials=3, sampler="random")
+    with ledger.opened(space, sweep, study, lambda event: None) as books:
+        while (assigned := books.next()) is not None:
+            books.tell(assigned.number, Outcome("finished", (assigned.point["x"],)))
     opened = optuna.load_study(study_name="s", storage=open_storage(study.storage))
     assert [t.number for t in opened.trials] == [0, 1, 2]
     assert {t.state.name for t in opened.trials} == {"COMPLETE"}
