@@ -23,7 +23,7 @@ MADE = {
 }
 
 
-@pytest.mark.parametrize("kind", {*HERE, *MADE}, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", dict.fromkeys([*HERE, *MADE]), ids=lambda kind: kind.__name__)
 def test_every_error_crosses_processes_with_its_words(kind):
     error = MADE[kind]() if kind in MADE else kind("lr must be above 0, but got -1.")
     there = pickle.loads(pickle.dumps(error))
