@@ -6,6 +6,7 @@ does not show which engine made it, and either can go on with it. Ray's own `Opt
 tell trials that were stopped early as complete, and knows neither twins nor interrupted trials.
 """
 
+import logging
 import os
 import shutil
 import time
@@ -38,6 +39,8 @@ from hemaml.engines.ray_cluster import (
 from hemaml.engines.ray_schedulers import scheduler_of
 from hemaml.engines.ray_trial import RayTrial
 from hemaml.engines.workers import Died, memory_kills
+
+logger = logging.getLogger(__name__)
 
 TUNE_SETTINGS = {
     "RAY_AIR_NEW_OUTPUT": "0",  # which prints whatever the verbosity
@@ -241,8 +244,12 @@ class _Winding(TrialScheduler):  # type: ignore[misc]
 
     def give_back(self) -> None:
         """Gives back what is reserved for trials, which Tune leaves so after a Ctrl-C."""
-        if self.controller is not None:
+        if self.controller is None:
+            return
+        try:
             self.controller._tune_controller._actor_manager.cleanup()
+        except Exception as error:  # of a manager interrupted halfway, or a cluster that is gone
+            logger.warning("Ray may keep what it reserved for trials: %r", error)
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
         self.controller = tune_controller

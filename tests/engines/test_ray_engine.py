@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 import ray
@@ -100,6 +101,21 @@ def test_a_ctrl_c_gives_back_what_was_reserved_in_a_ray_of_the_callers_own(study
     while ray.available_resources().get("CPU") != ray.cluster_resources()["CPU"]:
         assert time.monotonic() < late
         time.sleep(0.1)
+
+
+def test_what_cannot_be_given_back_does_not_hide_why_the_search_ended(caplog):
+    def cleanup():
+        raise KeyError("a group that an interrupted manager has freed already")
+
+    winding = ray_engine._Winding(desk=None, scheduler=None)
+    manager = SimpleNamespace(cleanup=cleanup)
+    winding.controller = SimpleNamespace(_tune_controller=SimpleNamespace(_actor_manager=manager))
+    with pytest.raises(KeyboardInterrupt):
+        try:
+            raise KeyboardInterrupt
+        finally:
+            winding.give_back()
+    assert "may keep what it reserved" in caplog.text
 
 
 PACKED = """
