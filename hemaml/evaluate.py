@@ -34,7 +34,7 @@ from hemaml.core.errors import ConfigError, TrialError
 from hemaml.core.experiment import MEASURED, Plan, plan_of
 from hemaml.core.objective import Model, Objective
 from hemaml.core.predictions import Answers
-from hemaml.core.provenance import is_gone, this_process
+from hemaml.core.provenance import this_process
 from hemaml.core.search import Assigned, Change, Outcome, Report
 from hemaml.core.seeding import derive_seed
 from hemaml.core.task import Task
@@ -56,6 +56,7 @@ from hemaml.ops.resampling import (
 )
 from hemaml.overview import described, refresh
 from hemaml.record import (
+    at_rest,
     ended_on_error,
     lock,
     log_inputs,
@@ -175,10 +176,10 @@ def _begin(job: Job, key: str, parent: str | None) -> Run | Record:
     """The run of an evaluation, to be written; or the record of an equal one that has finished."""
     with lock(key):  # of two that begin at once, one alone goes on with what a kill has left
         found = job.tracker.find({"kind": "evaluation", "evaluation_key": key})
-        at_rest = [r for r in found if r.status != "RUNNING" or is_gone(r.tags["process"])]
-        if finished := [r for r in at_rest if r.tags["outcome"] == "finished"]:
+        free = [record for record in found if at_rest(record)]
+        if finished := [record for record in free if record.tags["outcome"] == "finished"]:
             return finished[-1]
-        return _reopen(job, at_rest[-1]) if at_rest else _open(job, key, parent)
+        return _reopen(job, free[-1]) if free else _open(job, key, parent)
 
 
 def _open(job: Job, key: str, parent: str | None) -> Run:

@@ -169,6 +169,11 @@ def lock(name: str) -> FileLock:
     return FileLock(folder / f"{name}.lock")
 
 
+def at_rest(record: Record) -> bool:
+    """Whether no process works on a top-level run, as far as can be known from here."""
+    return record.status != "RUNNING" or is_gone(record.tags["process"])
+
+
 def left_running(tracker: Tracker, parent: str, sweep_id: str = "") -> list[Record]:
     """Runs below `parent` that say RUNNING; with a sweep's id, its fold runs as well."""
     found = tracker.find({}, parent=parent)

@@ -11,10 +11,10 @@ from filelock import AcquireReturnProxy, FileLock, Timeout
 from hemaml.core.documents import override
 from hemaml.core.errors import ConfigError
 from hemaml.core.experiment import Plan, plan_from
-from hemaml.core.provenance import is_gone, this_process
+from hemaml.core.provenance import this_process
 from hemaml.core.tracker import Record
 from hemaml.job import Job
-from hemaml.record import goals_text, lock, run_tags, stored_plan, sweep_records
+from hemaml.record import at_rest, goals_text, lock, run_tags, stored_plan, sweep_records
 
 
 def unfinished_sweep(task: str, experiment: str) -> Record:
@@ -88,9 +88,8 @@ def exclusive(job: Job) -> "AcquireReturnProxy[FileLock]":
 
 
 def is_elsewhere(record: Record) -> bool:
-    """Whether another process runs a top-level run, as far as can be known from here."""
-    process = record.tags.get("process", this_process())
-    return record.status == "RUNNING" and process != this_process() and not is_gone(process)
+    """Whether another process runs a sweep, as far as can be known from here."""
+    return not at_rest(record) and record.tags["process"] != this_process()
 
 
 def check_not_elsewhere(record: Record) -> None:

@@ -18,14 +18,14 @@ from typing import TypeVar
 from hemaml.core import settings
 from hemaml.core.documents import canonical_json
 from hemaml.core.errors import ConfigError, HemamlError, StoreError
-from hemaml.core.provenance import git_state, is_gone, this_process
+from hemaml.core.provenance import git_state, this_process
 from hemaml.core.staging import staging
-from hemaml.core.tracker import Record, Run
+from hemaml.core.tracker import Run
 from hemaml.engines.workers import check_workers
 from hemaml.evaluate import Evaluation, evaluate
 from hemaml.metrics import mean_and_deviation, replace_metrics
 from hemaml.overview import described
-from hemaml.record import ended_on_error, lock
+from hemaml.record import at_rest, ended_on_error, lock
 from hemaml.reproduce.less import differences, differences_of_times
 from hemaml.reproduce.page import as_csv, note, render
 from hemaml.reproduce.result import Measured
@@ -138,7 +138,7 @@ def _open(tracker: MlflowTracker, found: TableFile, asked: Mapping[str, object])
     now = {"outcome": "running", "reason": "", "process": this_process(), **git_state()}
     with lock(key):  # of two that begin at once, one alone goes on with what there is
         for record in reversed(tracker.find({"kind": "table", "table_key": key})):
-            if _at_rest(record):
+            if at_rest(record):
                 run: Run = tracker.reopen(record.id)
                 run.set_tags(now)
                 return run
@@ -146,10 +146,6 @@ def _open(tracker: MlflowTracker, found: TableFile, asked: Mapping[str, object])
         run = tracker.start(found.name, {**own, **now})
     run.log_params(asked)
     return run
-
-
-def _at_rest(record: Record) -> bool:
-    return record.status != "RUNNING" or is_gone(record.tags["process"])
 
 
 def _measure(
